@@ -1,0 +1,148 @@
+"""Reading the files of each data set into tensors, and saying in one line what is wrong with them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pruneviz.errors import InputError, check_choice
+
+#: Train images and labels, then test images and labels: (N, C, H, W) uint8 and (N,) int64.
+Parts = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from, and how its images are augmented."""
+
+    classes: int
+    pad: int = 0
+    flip: bool = False
+    torchvision: str = ""  # the class of torchvision.datasets that reads it; none for the embedded digits
+
+
+SOURCES = {
+    "digits": Source(classes=10),
+    "cifar10": Source(classes=10, pad=4, flip=True, torchvision="CIFAR10"),
+    "cifar100": Source(classes=100, pad=4, flip=True, torchvision="CIFAR100"),
+    "mnist": Source(classes=10, torchvision="MNIST"),
+}
+
+_DIGITS_TEST_PER_CLASS = 36  # 360 of the 1,797 images: 20 %, the same number of every class
+
+
+def read(name: str, root: str | os.PathLike[str] | None = None, download: bool = False) -> Parts:
+    """Read the train and the test part of a data set, complete and in its own order.
+
+    Args:
+        name: a key of `SOURCES`.
+        root: the folder of the data sets; None means the environment variable PRUNEVIZ_DATA, and `data` in
+            the current folder where that is not set.
+        download: whether torchvision may download what is missing, and replace what is damaged.
+
+    Raises:
+        InputError: for an unknown name, and for data that is missing or damaged.
+    """
+    source = SOURCES[check_choice("data set", name, SOURCES)]
+    if not source.torchvision:
+        return _read_digits()
+    folder = Path(os.environ.get("PRUNEVIZ_DATA") or "data") if root is None else Path(root)
+    return _read_torchvision(name, source.torchvision, folder.expanduser(), download)
+
+
+def _read_digits() -> Parts:
+    """scikit-learn's digits, rescaled to 0..255; each class gives evenly spaced images to the test part."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    x = torch.from_numpy(digits.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
+    y = torch.from_numpy(digits.target).long()
+    is_test = torch.zeros(len(y), dtype=torch.bool)
+    for label in range(10):
+        # No random numbers: these images are the test part in every version of every library.
+        own = torch.nonzero(y == label).view(-1)
+        is_test[own[torch.arange(_DIGITS_TEST_PER_CLASS) * len(own) // _DIGITS_TEST_PER_CLASS]] = True
+    return x[~is_test], y[~is_test], x[is_test], y[is_test]
+
+
+def _read_torchvision(name: str, kind_name: str, root: Path, download: bool) -> Parts:
+    import torchvision.datasets
+
+    kind = getattr(torchvision.datasets, kind_name)
+    # In Python's own quoting, so that the command works for a path with spaces or quotes.
+    command = f'python -c "import pruneviz as pv; pv.data.load({name!r}, root={str(root)!r}, download=True)"'
+    if download:
+        for path, _ in _faults(kind, root):
+            path.unlink(missing_ok=True)  # torchvision takes an MNIST file that is there for a whole one
+    try:
+        parts = [kind(root, train=True, download=download), kind(root, train=False)]
+        images = [_as_nchw(part.data) for part in parts]
+        labels = [torch.as_tensor(part.targets, dtype=torch.int64) for part in parts]
+    except (
+        RuntimeError,
+        OSError,
+        ValueError,
+        AssertionError,
+        EOFError,
+        KeyError,
+        pickle.UnpicklingError,
+    ) as error:
+        faults = list(_faults(kind, root))
+        if download and faults:
+            reason = " ".join(str(error).split())
+            raise InputError(f"data set {name!r} could not be downloaded to {str(root)!r}: {reason}") from error
+        path, what = faults[0] if faults else (root, f"cannot be read ({type(error).__name__}: {error})")
+        state = "missing" if what == "is not there" else "damaged"
+        raise InputError(f"data set {name!r} is {state}: {str(path)!r} {what}; get it with: {command}") from error
+    return images[0], labels[0], images[1], labels[1]
+
+
+def _as_nchw(images: Any) -> Tensor:
+    """CIFAR comes as (N, H, W, C), MNIST as (N, H, W)."""
+    x = torch.as_tensor(images)
+    return x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2).contiguous()
+
+
+def _faults(kind: Any, root: Path) -> Iterator[tuple[Path, str]]:
+    """Every file of a data set that is missing or damaged, and what is wrong with it."""
+    if hasattr(kind, "base_folder"):
+        files = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
+        expected = [(root / kind.base_folder / file, md5) for file, md5 in files]
+    else:
+        # torchvision knows checksums of the packed MNIST files only; the unpacked ones state their own size.
+        expected = [(root / kind.__name__ / "raw" / file.removesuffix(".gz"), "") for file, _ in kind.resources]
+    for path, md5 in expected:
+        if not path.is_file():
+            yield path, "is not there"
+        elif md5 and (found := _md5(path)) != md5:
+            yield path, f"has the md5 {found}, the original {md5}"
+        elif not md5 and (length := _idx_length(path)) != path.stat().st_size:
+            yield path, f"has {path.stat().st_size} bytes, its header says {length}"
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _idx_length(path: Path) -> int:
+    """The length in bytes that the header of an IDX file of bytes announces; 0 if it is no such file."""
+    with path.open("rb") as file:
+        magic = file.read(4)
+        dimensions = magic[3] if len(magic) == 4 and magic[:3] == b"\x00\x00\x08" else 0
+        sizes = file.read(4 * dimensions)
+    if not dimensions or len(sizes) != 4 * dimensions:
+        return 0
+    length = 1
+    for size in struct.unpack(f">{dimensions}I", sizes):
+        length *= size
+    return 4 + 4 * dimensions + length
