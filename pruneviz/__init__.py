@@ -1,0 +1,82 @@
+"""Understand, measure and use pruning at initialization.
+
+>>> import pruneviz as pv
+>>> problem = pv.Problem(model, batches)
+>>> masks = pv.prune(problem, "grasp", sparsity=0.9)
+>>> pv.apply(model, masks)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from pruneviz import data, masks, models, schedule
+from pruneviz.allocate import SCOPES, allocate
+from pruneviz.errors import InputError
+from pruneviz.masks import Masks, apply, load_masks, save_masks, to_torch_prune
+from pruneviz.probes import GradientFlow, gradient_flow
+from pruneviz.problem import Problem
+from pruneviz.prune import prune
+from pruneviz.recipe import RECIPES, Recipe
+from pruneviz.schedule import Exponential, Linear, OneShot, Schedule
+from pruneviz.scorers import Card, Scores, register, score, scorers
+from pruneviz.train import TrainResult, train
+
+if TYPE_CHECKING:
+    from pruneviz import figures, study, widgets
+    from pruneviz.study.cell import Cell
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "RECIPES",
+    "SCOPES",
+    "Card",
+    "Cell",
+    "Exponential",
+    "GradientFlow",
+    "InputError",
+    "Linear",
+    "Masks",
+    "OneShot",
+    "Problem",
+    "Recipe",
+    "Schedule",
+    "Scores",
+    "TrainResult",
+    "allocate",
+    "apply",
+    "data",
+    "figures",
+    "gradient_flow",
+    "load_masks",
+    "masks",
+    "models",
+    "prune",
+    "register",
+    "save_masks",
+    "schedule",
+    "score",
+    "scorers",
+    "study",
+    "to_torch_prune",
+    "train",
+    "widgets",
+]
+
+# Rooms that need an extra are entered only when they are asked for.
+_LAZY = {"figures": "notebooks", "study": "sweep", "widgets": "notebooks"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Cell":
+        return importlib.import_module("pruneviz.study.cell").Cell
+    if name not in _LAZY:
+        raise AttributeError(f"module 'pruneviz' has no attribute {name!r}")
+    try:
+        return importlib.import_module(f"pruneviz.{name}")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"pruneviz.{name} needs {error.name!r}: pip install 'pruneviz[{_LAZY[name]}]'", name=error.name
+        ) from error

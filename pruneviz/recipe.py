@@ -1,0 +1,79 @@
+"""Training recipes as values: the papers' and our short ones, by name."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pruneviz.errors import check_choice, check_number, check_positive
+
+SCHEDULES = ("step", "cosine", "constant")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: SGD with momentum, and a learning rate that depends on progress alone.
+
+    Attributes:
+        name: for people; it does not enter a cell's hash.
+        epochs: passes over the training split.
+        batch_size: examples per step.
+        lr: the peak learning rate.
+        momentum: of SGD.
+        nesterov: Nesterov's form of it.
+        weight_decay: L2, on every parameter, as in the papers' code.
+        schedule: "step": multiplied by `gamma` at each milestone; "cosine": to zero; "constant".
+        milestones: fractions of all steps.
+        gamma: the factor at a milestone.
+        warmup: epochs of linear warm-up from zero.
+        label_smoothing: of the cross entropy; 0 is none.
+        augment: random crops and flips where the data set has them.
+    """
+
+    name: str
+    epochs: int
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    schedule: str = "step"
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    gamma: float = 0.1
+    warmup: float = 0.0
+    label_smoothing: float = 0.0
+    augment: bool = True
+
+    def __post_init__(self) -> None:
+        check_positive("epochs", self.epochs)
+        check_positive("batch_size", self.batch_size)
+        check_number("lr", self.lr, above=0.0)
+        check_choice("learning rate schedule", self.schedule, SCHEDULES)
+
+    def lr_at(self, progress: float) -> float:
+        """The learning rate when the fraction `progress` of all steps is done, 0 <= progress <= 1."""
+        ramp = min(1.0, progress * self.epochs / self.warmup) if self.warmup else 1.0
+        if self.schedule == "cosine":
+            return self.lr * ramp * 0.5 * (1.0 + math.cos(math.pi * progress))
+        passed = sum(progress >= milestone for milestone in self.milestones) if self.schedule == "step" else 0
+        return self.lr * ramp * float(self.gamma**passed)
+
+
+def _named(*recipes: Recipe) -> dict[str, Recipe]:
+    return {recipe.name: recipe for recipe in recipes}
+
+
+RECIPES: dict[str, Recipe] = _named(
+    # Ours: short ones. The smoke recipe is for the 1,100 training digits that come with scikit-learn.
+    Recipe("smoke", epochs=8, batch_size=64, lr=0.1, nesterov=True, schedule="cosine", warmup=1.0),
+    Recipe("cifar_10ep", epochs=10, lr=0.1, nesterov=True, schedule="cosine", warmup=1.0),
+    Recipe("cifar_20ep", epochs=20, lr=0.1, nesterov=True, schedule="cosine", warmup=1.0),
+    # Wang et al. (2020), CIFAR and Tiny-ImageNet.
+    Recipe("grasp_cifar_vgg19", epochs=160, weight_decay=5e-4),
+    Recipe("grasp_cifar_resnet32", epochs=160, weight_decay=1e-4),
+    Recipe("grasp_tiny_imagenet", epochs=300, weight_decay=5e-4),
+    # Alizadeh et al. (2022), CIFAR and Tiny-ImageNet.
+    Recipe("prospr_cifar", epochs=200, batch_size=256, weight_decay=5e-4),
+    # Tanaka et al. (2020), as Frankle et al. (2021) train too.
+    Recipe("open_lth_cifar", epochs=160, weight_decay=1e-4),
+)

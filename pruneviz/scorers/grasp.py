@@ -1,0 +1,149 @@
+"""GraSP: keep the weights whose removal would reduce the gradient flow most, to first order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pruneviz.errors import InputError, check_choice, check_number
+from pruneviz.masks import Masks
+from pruneviz.problem import Batch, Problem, Weights, derivative, finite_loss, leaves_of
+from pruneviz.scorers.registry import Card, Scores, register
+
+VARIANTS = ("paper", "official", "synflow", "frankle")
+
+CARD = Card(
+    name="grasp",
+    title="GraSP",
+    effect="Keeps the weights whose removal would reduce the squared norm of the gradient most, to first order.",
+    equation=r"s_j = w_j\,(H g)_j, \qquad g = \nabla_w L,\quad H = \nabla_w^2 L",
+    source="Wang et al. (2020), equation 8 and algorithm 1; the paper removes the largest −s",
+    citation="wang2020grasp",
+    cost="about 3 for one batch, 4 to 5 for several",
+    memory="one gradient, and the graph of the gradient of one batch",
+    options={
+        "temperature": "the network's output is divided by it before the loss (default 200, the authors' code)",
+        "variant": "paper, official, synflow or frankle: which published computation (default paper)",
+        "seed": "of the linear weights that variant official draws anew (default 0)",
+    },
+    disagreements=(
+        "The authors' code scores a copy of the network whose linear layers were drawn anew (Xavier), sorts the batch "
+        "by class and cuts it in half, so that with batch statistics each half holds half of the classes.",
+        "The SynFlow repository takes the gradient and the Hessian on different draws of the data.",
+        "Frankle et al. multiply each batch's Hessian with that batch's own gradient.",
+        "Temperature 200, or 1 in a well-known collection of zero-cost proxies, where in addition only the last split "
+        "of a batch enters the gradient.",
+        "One re-implementation called GraSP scores the squared gradient, without a Hessian.",
+        "The sign: the paper's score is the negative of this one, and the largest are removed.",
+    ),
+    deviations=(
+        "Variant paper is equation 8 itself, on the weights that will be trained, with the batches as they are given.",
+        "Exactly as many weights are kept as asked for; the authors' threshold keeps one more.",
+        "The choice of batch statistics is the problem's `batchnorm`; the authors use training mode.",
+    ),
+)
+
+
+@register(CARD)
+def grasp(
+    problem: Problem,
+    masks: Masks | None = None,
+    *,
+    temperature: float = 200.0,
+    variant: str = "paper",
+    seed: int = 0,
+) -> Scores:
+    """Score w * (H g), the negative of the paper's: the largest are kept.
+
+    Args:
+        problem: model, batches and loss; its loss must be twice differentiable.
+        masks: the weights removed so far: they are zero, and no direction of the gradient.
+        temperature: divides the network's output.
+        variant: "paper": H and g of the loss summed over all batches. "official": the authors' code: linear
+            weights drawn anew, each batch sorted by its integer labels and cut in half. "synflow": g from the
+            first half of the batches, H from the rest. "frankle": each batch's H with its own g, summed.
+        seed: of the weights that "official" draws.
+
+    Returns:
+        One tensor per prunable weight.
+
+    Raises:
+        InputError: an unknown variant, a temperature that is not positive, or fewer batches than a variant needs.
+    """
+    check_choice("variant of grasp", variant, VARIANTS)
+    temperature = check_number("temperature", temperature, above=0.0)
+    weights = problem.masked_weights(masks)
+    batches: Sequence[Batch] = problem.batches
+    if variant == "official":
+        weights = _redraw_linear(problem, weights, masks, seed)
+        batches = [half for batch in batches for half in _halves_by_class(batch)]
+    if variant == "frankle":
+        parts = [_hessian_gradient(problem, weights, masks, one, one, temperature) for one in [[b] for b in batches]]
+        product = {name: torch.stack([part[name] for part in parts]).sum(0) for name in weights}
+    elif variant == "synflow":
+        if len(batches) < 2:
+            raise InputError(f"variant 'synflow' of grasp needs at least 2 batches, received {len(batches)}")
+        cut = len(batches) // 2
+        product = _hessian_gradient(problem, weights, masks, batches[:cut], batches[cut:], temperature)
+    else:
+        product = _hessian_gradient(problem, weights, masks, batches, batches, temperature)
+    return {name: w * product[name] for name, w in weights.items()}
+
+
+def _hessian_gradient(
+    problem: Problem,
+    weights: Mapping[str, Tensor],
+    masks: Masks | None,
+    of_gradient: Sequence[Batch],
+    of_hessian: Sequence[Batch],
+    temperature: float,
+) -> Weights:
+    """H g, with g summed over `of_gradient` and H over `of_hessian`, by differentiating <g, dL/dw> once more.
+
+    One batch on both sides needs a single pass: its gradient is read off the graph that is differentiated.
+    """
+    shared = of_gradient is of_hessian and len(of_gradient) == 1
+    direction = None if shared else problem.gradient(weights, batches=of_gradient, temperature=temperature)[1]
+    product = {name: torch.zeros_like(w) for name, w in weights.items()}
+    for index, batch in enumerate(of_hessian):
+        leaves = leaves_of(weights)
+        loss = finite_loss(problem.loss(leaves, batch, temperature), index)
+        gradient = derivative(loss, leaves, create_graph=True)
+        along = [g.detach() for g in gradient] if direction is None else list(direction.values())
+        if masks is not None:
+            along = [
+                v.masked_fill(~masks[n].to(v.device), 0) if n in masks else v
+                for n, v in zip(leaves, along, strict=True)
+            ]
+        inner = torch.stack([(g * v).sum() for g, v in zip(gradient, along, strict=True)]).sum()
+        for name, h in zip(leaves, derivative(inner, leaves), strict=True):
+            product[name] += h
+    return product
+
+
+def _redraw_linear(problem: Problem, weights: Weights, masks: Masks | None, seed: int) -> Weights:
+    """The weights with every `nn.Linear` among them drawn anew from Xavier's normal distribution."""
+    generator = torch.Generator().manual_seed(seed)
+    linear = {id(m.weight) for m in problem.model.modules() if isinstance(m, nn.Linear)}
+    fresh = dict(weights)
+    for name, parameter in problem.model.named_parameters():
+        if name in fresh and id(parameter) in linear:
+            drawn = nn.init.xavier_normal_(torch.empty(parameter.shape, dtype=parameter.dtype), generator=generator)
+            fresh[name] = drawn.to(parameter.device)
+            if masks is not None and name in masks:
+                fresh[name].masked_fill_(~masks[name].to(parameter.device), 0)
+    return fresh
+
+
+def _halves_by_class(batch: Batch) -> list[Batch]:
+    x, y = batch
+    if y.is_floating_point() or y.dim() != 1 or len(y) < 2:
+        raise InputError(
+            f"variant 'official' of grasp sorts by class: it needs at least 2 integer labels, "
+            f"received y of shape {tuple(y.shape)} and dtype {y.dtype}"
+        )
+    order = torch.argsort(y, stable=True)
+    cut = len(y) // 2
+    return [(x[order[:cut]], y[order[:cut]]), (x[order[cut:]], y[order[cut:]])]

@@ -1,0 +1,205 @@
+"""The masked training loop: one straight line from initialized weights to the accuracy of the last epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pruneviz.data import ImageData, augment
+from pruneviz.errors import check_choice
+from pruneviz.masks import Masks, apply
+from pruneviz.recipe import RECIPES, Recipe
+
+PRECISIONS = ("bf16", "float32")
+EVALUATION_BATCH = 1000
+
+Observer = Callable[[int, nn.Module, torch.optim.Optimizer], None]
+
+__all__ = ["RECIPES", "Recipe", "TrainResult", "evaluate", "train"]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run measured. Accuracies are fractions; losses are means over examples.
+
+    Attributes:
+        train_loss: one per epoch, over that epoch's augmented batches as they were trained on.
+        train_accuracy: likewise.
+        validation_loss: after each epoch, on the validation split.
+        validation_accuracy: likewise.
+        test_loss: after the last epoch; never a best epoch.
+        test_accuracy: likewise.
+        epochs: how many were finished; fewer than asked for only if the run diverged.
+        diverged: whether the training loss stopped being finite; training then ended.
+        seconds: wall time of the epochs, validation included.
+        images_per_second: training images only.
+    """
+
+    train_loss: tuple[float, ...]
+    train_accuracy: tuple[float, ...]
+    validation_loss: tuple[float, ...]
+    validation_accuracy: tuple[float, ...]
+    test_loss: float
+    test_accuracy: float
+    epochs: int
+    diverged: bool
+    seconds: float
+    images_per_second: float
+
+
+def train(
+    model: nn.Module,
+    masks: Masks | None,
+    data: ImageData,
+    recipe: Recipe,
+    seed: int = 0,
+    *,
+    precision: str = "bf16",
+    device: torch.device | str | None = None,
+    progress: bool = True,
+    observe: Observer | None = None,
+) -> TrainResult:
+    """Train `model` in place with the removed weights at exactly zero, in the weights and in the optimizer.
+
+    A removed weight is zero and its gradient is zeroed before each step, so that its momentum and its weight
+    decay are zero too. The same seed gives the same bits on one machine with one number of threads.
+
+    Args:
+        model: the network, initialized.
+        masks: True = kept; None trains all weights.
+        data: images with their training, validation and test splits.
+        recipe: how to train.
+        seed: of the order of the examples, the augmentation, and whatever the network itself draws (dropout).
+        precision: "bf16" (autocast; weights and optimizer in float32) or "float32".
+        device: where to train; None for where the model is.
+        progress: show a bar on stderr, if that is a terminal.
+        observe: called after each epoch with (epoch, model, optimizer).
+
+    Returns:
+        A `TrainResult`. A run that diverges is a result, not an error.
+
+    Raises:
+        InputError: an unknown precision, or a mask that does not fit.
+    """
+    check_choice("precision", precision, PRECISIONS)
+    place = torch.device(device) if device is not None else next(model.parameters()).device
+    model.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    data = data.to(place)
+    apply(model, masks or {})
+    removed = _removed(model, masks or {})
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+        fused=place.type in ("cpu", "cuda"),
+    )
+    generator = torch.Generator(place).manual_seed(seed)
+    losses, accuracies, validation, diverged, trained = [], [], [], False, 0
+    steps = recipe.epochs * max(1, math.ceil(len(data.train_y) / recipe.batch_size))
+    step, began, training_seconds = 0, time.perf_counter(), 0.0
+    bar = tqdm(total=steps, unit="step", leave=False, disable=None if progress else True)
+    with bar, _own_random_state(place, seed), torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+        for epoch in range(recipe.epochs):
+            model.train()
+            loss_sum, correct, epoch_began = (
+                torch.zeros((), device=place),
+                torch.zeros((), device=place),
+                time.perf_counter(),
+            )
+            for index in torch.randperm(len(data.train_y), generator=generator, device=place).split(recipe.batch_size):
+                for group in optimizer.param_groups:
+                    group["lr"] = recipe.lr_at(step / steps)
+                x, y = data.train_x[index], data.train_y[index]
+                if recipe.augment:
+                    x = augment(x, pad=data.pad, flip=data.flip, generator=generator)
+                output = _forward(model, data.normalize(x), precision)
+                loss = F.cross_entropy(output, y, label_smoothing=recipe.label_smoothing)
+                loss.backward()
+                for parameter, gone in removed:
+                    if parameter.grad is not None:
+                        parameter.grad.masked_fill_(gone, 0)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                loss_sum += loss.detach() * len(y)
+                correct += (output.detach().argmax(1) == y).sum()
+                trained += len(y)
+                step += 1
+                bar.update()
+            losses.append(float(loss_sum) / len(data.train_y))
+            accuracies.append(float(correct) / len(data.train_y))
+            training_seconds += time.perf_counter() - epoch_began
+            validation.append(evaluate(model, data, data.validation_x, data.validation_y, precision=precision))
+            bar.set_postfix(loss=f"{losses[-1]:.3f}", validation=f"{validation[-1][1]:.1%}")
+            if observe is not None:
+                observe(epoch, model, optimizer)
+            diverged = not math.isfinite(losses[-1])
+            if diverged:
+                break
+    apply(model, masks or {})  # a diverging step multiplies 0 by infinity
+    seconds = time.perf_counter() - began
+    test_loss, test_accuracy = evaluate(model, data, data.test_x, data.test_y, precision=precision)
+    return TrainResult(
+        train_loss=tuple(losses),
+        train_accuracy=tuple(accuracies),
+        validation_loss=tuple(loss for loss, _ in validation),
+        validation_accuracy=tuple(accuracy for _, accuracy in validation),
+        test_loss=test_loss,
+        test_accuracy=test_accuracy,
+        epochs=len(losses),
+        diverged=diverged,
+        seconds=seconds,
+        images_per_second=trained / training_seconds,
+    )
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, data: ImageData, x: Tensor, y: Tensor, *, precision: str = "float32"
+) -> tuple[float, float]:
+    """Mean cross entropy and accuracy (a fraction) of `model` in evaluation mode on uint8 images `x`, labels `y`.
+
+    Returns NaN for both where there are no images. The model's mode is put back.
+    """
+    if len(y) == 0:
+        return math.nan, math.nan
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    loss, correct = torch.zeros((), device=y.device), torch.zeros((), device=y.device)
+    for images, labels in zip(x.split(EVALUATION_BATCH), y.split(EVALUATION_BATCH), strict=True):
+        output = _forward(model, data.normalize(images), precision)
+        loss += F.cross_entropy(output, labels, reduction="sum")
+        correct += (output.argmax(1) == labels).sum()
+    for module, training in modes:
+        module.training = training
+    return float(loss) / len(y), float(correct) / len(y)
+
+
+def _forward(model: nn.Module, x: Tensor, precision: str) -> Tensor:
+    with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        output: Tensor = model(x.contiguous(memory_format=torch.channels_last))
+    return output.float()
+
+
+def _removed(model: nn.Module, masks: Masks) -> list[tuple[nn.Parameter, Tensor]]:
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    return [(parameters[name], ~mask.to(parameters[name].device)) for name, mask in masks.items()]
+
+
+@contextmanager
+def _own_random_state(place: torch.device, seed: int) -> Iterator[None]:
+    """What the network itself draws (dropout) depends on `seed` alone; the global state is put back afterwards."""
+    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if place.type == "cuda":
+            torch.cuda.default_generators[place.index or 0].manual_seed(seed)
+        yield
