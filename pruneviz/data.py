@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, replace
-from numbers import Real
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 from pruneviz import sources
 from pruneviz.errors import InputError, check_choice, check_positive, check_seed
+from pruneviz.split import rank_in_class, split
 
 #: The names that `load` accepts. "digits" needs no download.
 DATASETS: tuple[str, ...] = tuple(sources.SOURCES)
@@ -62,8 +64,8 @@ class ImageData:
 
     def to(self, device: torch.device | str) -> ImageData:
         """Return the same data with every tensor on `device`."""
-        parts = {f"{part}_{kind}" for part in ("train", "validation", "test") for kind in "xy"}
-        return replace(self, **{part: getattr(self, part).to(device) for part in parts})
+        parts: dict[str, Any] = {name: part.to(device) for name, part in vars(self).items() if isinstance(part, Tensor)}
+        return replace(self, **parts)
 
     def normalize(self, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Turn uint8 images into what a network takes: (x / 255 - mean) / std per channel.
@@ -72,10 +74,8 @@ class ImageData:
             x: (N, C, H, W) uint8, on any device.
             dtype: the floating type of the result.
         """
-        # One multiplication and one addition: the constants are folded in Python's double precision.
-        scale = torch.tensor([1 / (255 * s) for s in self.std], dtype=dtype, device=x.device)
-        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=dtype, device=x.device)
-        return x.to(dtype).mul_(scale.view(-1, 1, 1)).add_(shift.view(-1, 1, 1))
+        scale, shift = _affine(self.mean, self.std, dtype, x.device)
+        return x.to(dtype).mul_(scale).add_(shift)
 
 
 def load(
@@ -154,29 +154,12 @@ def from_tensors(
         seed: see there.
 
     Raises:
-        InputError: for shapes, types, labels or fractions that cannot be used, or a split that would leave a
-            class without a train image.
+        InputError: for shapes, types, labels or fractions that cannot be used.
     """
     _check_images("train", train_x, train_y, classes)
     _check_images("test", test_x, test_y, classes)
-    if not (_is_number(fraction) and 0 < fraction <= 1):
-        raise InputError(f"fraction {fraction!r} is not accepted: give a number with 0 < fraction <= 1")
-    if not (_is_number(validation) and 0 <= validation < 1):
-        raise InputError(f"validation {validation!r} is not accepted: give a number with 0 <= validation < 1")
-    generator = torch.Generator().manual_seed(check_seed(seed))
+    is_train, is_validation = split(train_y.cpu(), fraction, validation, seed)
     mean, std = channel_statistics(train_x)
-    counts = torch.bincount(train_y, minlength=classes)
-    aside = (counts * validation).round().long()
-    # At least one image of a class, however small the fraction: a class that nobody saw cannot be learnt.
-    kept = ((counts - aside) * fraction).round().long().clamp(min=1)
-    if bool(((aside + kept > counts) & (counts > 0)).any()):
-        raise InputError(
-            f"validation {validation!r} leaves a class of {name!r} without a train image: "
-            f"the smallest class has {int(counts.min())}"
-        )
-    rank = _rank_in_class(train_y, generator)
-    is_validation = rank < aside[train_y]
-    is_train = ~is_validation & (rank < (aside + kept)[train_y])
     return ImageData(
         name=name,
         classes=classes,
@@ -278,7 +261,7 @@ def scoring_batches(
             f"{data.name!r} has {int(counts.min())} train images of class {int(counts.argmin())}"
         )
     generator = torch.Generator().manual_seed(check_seed(seed))
-    rank = _rank_in_class(labels, generator)
+    rank = rank_in_class(labels, generator)
     drawn = []
     for batch in range(batches):
         chosen = torch.nonzero((rank // per_class) == batch).view(-1)
@@ -287,19 +270,16 @@ def scoring_batches(
     return drawn
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _rank_in_class(y: Tensor, generator: torch.Generator) -> Tensor:
-    """Shuffle every class on its own: for each image its place (from 0) among the images of its class."""
-    order = torch.randperm(len(y), generator=generator)
-    order = order[torch.argsort(y[order], stable=True)]
-    counts = torch.bincount(y)
-    starts = counts.cumsum(0) - counts
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(y)) - starts[y[order]]
-    return rank
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is kept here may later meet autograd
+def _affine(
+    mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Scale and shift of `normalize`, (C, 1, 1) each; kept, so that a training step copies nothing to the device."""
+    scale = [1 / (255 * s) for s in std]
+    shift = [-m / s for m, s in zip(mean, std, strict=True)]
+    both = torch.tensor([scale, shift], dtype=torch.float64).to(device, dtype).view(2, -1, 1, 1)
+    return both[0], both[1]
 
 
 def _check_images(part: str, x: Tensor, y: Tensor, classes: int) -> None:

@@ -48,7 +48,11 @@ def torch_default(layer: Layer, generator: torch.Generator) -> None:
 
 
 def grasp(layer: Layer, generator: torch.Generator) -> None:
-    """Convolutions N(0, 2 / fan_out), linear layers N(0, 0.01^2): the public code of Wang et al. 2020."""
+    """Convolutions N(0, 2 / fan_out), linear layers N(0, 0.01^2): the public code of Wang et al. 2020.
+
+    Their program draws this for VGG and ResNet alike, just before it scores; whatever the constructors of its
+    networks had drawn is overwritten.
+    """
     if isinstance(layer, nn.Linear):
         nn_init.normal_(layer.weight, 0.0, 0.01, generator=generator)
     else:
