@@ -38,6 +38,10 @@ SOURCES = {
 }
 
 _DIGITS_TEST_PER_CLASS = 36  # 360 of the 1,797 images: 20 %, the same number of every class
+_ABSENT = "is not there"
+
+# What torchvision and pickle raise for files that are missing, cut short or of another format.
+_UNREADABLE = (AssertionError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError, pickle.PickleError)
 
 
 def read(name: str, root: str | os.PathLike[str] | None = None, download: bool = False) -> Parts:
@@ -56,7 +60,7 @@ def read(name: str, root: str | os.PathLike[str] | None = None, download: bool =
     if not source.torchvision:
         return _read_digits()
     folder = Path(os.environ.get("PRUNEVIZ_DATA") or "data") if root is None else Path(root)
-    return _read_torchvision(name, source.torchvision, folder.expanduser(), download)
+    return _read_torchvision(name, source.torchvision, folder.expanduser().absolute(), download)
 
 
 def _read_digits() -> Parts:
@@ -78,32 +82,25 @@ def _read_torchvision(name: str, kind_name: str, root: Path, download: bool) -> 
     import torchvision.datasets
 
     kind = getattr(torchvision.datasets, kind_name)
-    # In Python's own quoting, so that the command works for a path with spaces or quotes.
     command = f'python -c "import pruneviz as pv; pv.data.load({name!r}, root={str(root)!r}, download=True)"'
-    if download:
-        for path, _ in _faults(kind, root):
-            path.unlink(missing_ok=True)  # torchvision takes an MNIST file that is there for a whole one
     try:
+        if download:
+            for path, _ in _faults(kind, root):
+                path.unlink(missing_ok=True)  # torchvision takes an MNIST file that is there for a whole one
         parts = [kind(root, train=True, download=download), kind(root, train=False)]
         images = [_as_nchw(part.data) for part in parts]
         labels = [torch.as_tensor(part.targets, dtype=torch.int64) for part in parts]
-    except (
-        RuntimeError,
-        OSError,
-        ValueError,
-        AssertionError,
-        EOFError,
-        KeyError,
-        pickle.UnpicklingError,
-    ) as error:
+    except _UNREADABLE as error:
         faults = list(_faults(kind, root))
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         if download and faults:
-            reason = " ".join(str(error).split())
-            raise InputError(f"data set {name!r} could not be downloaded to {str(root)!r}: {reason}") from error
-        path, what = faults[0] if faults else (root, f"cannot be read ({type(error).__name__}: {error})")
-        state = "missing" if what == "is not there" else "damaged"
-        raise InputError(f"data set {name!r} is {state}: {str(path)!r} {what}; get it with: {command}") from error
-    return images[0], labels[0], images[1], labels[1]
+            raise InputError(f"data set {name!r} could not be downloaded to {str(root)!r} ({reason})") from error
+        path, what = faults[0] if faults else (root, f"cannot be read ({reason})")
+        state = "missing" if what == _ABSENT else "damaged"
+        raise InputError(
+            f"data set {name!r} is {state}: {str(path)!r} {what} (PRUNEVIZ_DATA names the folder of the data sets); "
+            f"get it with: {command}"
+        ) from error
 
 
 def _as_nchw(images: Any) -> Tensor:
@@ -122,7 +119,7 @@ def _faults(kind: Any, root: Path) -> Iterator[tuple[Path, str]]:
         expected = [(root / kind.__name__ / "raw" / file.removesuffix(".gz"), "") for file, _ in kind.resources]
     for path, md5 in expected:
         if not path.is_file():
-            yield path, "is not there"
+            yield path, _ABSENT
         elif md5 and (found := _md5(path)) != md5:
             yield path, f"has the md5 {found}, the original {md5}"
         elif not md5 and (length := _idx_length(path)) != path.stat().st_size:
