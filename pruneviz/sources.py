@@ -101,6 +101,7 @@ def _read_torchvision(name: str, kind_name: str, root: Path, download: bool) -> 
             f"data set {name!r} is {state}: {str(path)!r} {what} (PRUNEVIZ_DATA names the folder of the data sets); "
             f"get it with: {command}"
         ) from error
+    return images[0], labels[0], images[1], labels[1]
 
 
 def _as_nchw(images: Any) -> Tensor:
@@ -118,12 +119,15 @@ def _faults(kind: Any, root: Path) -> Iterator[tuple[Path, str]]:
         # torchvision knows checksums of the packed MNIST files only; the unpacked ones state their own size.
         expected = [(root / kind.__name__ / "raw" / file.removesuffix(".gz"), "") for file, _ in kind.resources]
     for path, md5 in expected:
-        if not path.is_file():
-            yield path, _ABSENT
-        elif md5 and (found := _md5(path)) != md5:
-            yield path, f"has the md5 {found}, the original {md5}"
-        elif not md5 and (length := _idx_length(path)) != path.stat().st_size:
-            yield path, f"has {path.stat().st_size} bytes, its header says {length}"
+        try:
+            if not path.is_file():
+                yield path, _ABSENT
+            elif md5 and (found := _md5(path)) != md5:
+                yield path, f"has the md5 {found}, the original {md5}"
+            elif not md5 and (length := _idx_length(path)) != path.stat().st_size:
+                yield path, f"has {path.stat().st_size} bytes, its header says {length}"
+        except OSError as error:
+            yield path, f"cannot be read ({error.strerror})"
 
 
 def _md5(path: Path) -> str:
