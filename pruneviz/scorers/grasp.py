@@ -21,7 +21,7 @@ CARD = Card(
     equation=r"s_j = w_j\,(H g)_j, \qquad g = \nabla_w L,\quad H = \nabla_w^2 L",
     source="Wang et al. (2020), equation 8 and algorithm 1; the paper removes the largest −s",
     citation="wang2020grasp",
-    cost="about 3 for one batch, 4 to 5 for several",
+    cost="4 to 5",
     memory="one gradient, and the graph of the gradient of one batch",
     options={
         "temperature": "the network's output is divided by it before the loss (default 200, the authors' code)",
