@@ -1,0 +1,37 @@
+# From notebooks to the rendered book. `pruneviz book` runs this after the sweep, with a configuration that
+# lists what exists; nothing here imports the library, so that finding nothing to do is quick.
+#
+# A rule's output is a stamp, not the thing itself: Snakemake deletes outputs before it makes them again, and
+# what was rendered last must survive a notebook that fails.
+import json
+import sys
+from shlex import quote
+
+PYTHON = quote(sys.executable)
+NOTEBOOKS = config["notebooks"]
+
+
+rule book:
+    input:
+        expand("_build/stamps/notebook/{name}", name=NOTEBOOKS),
+        config["pages"],
+        config["library"],
+    output:
+        touch("_build/stamps/html"),
+    params:
+        notebooks=sorted(NOTEBOOKS),
+    shell:
+        "{PYTHON} -m pruneviz.study.book ."
+
+
+rule notebook:
+    input:
+        source="notebooks/{name}.ipynb",
+        library=config["library"],
+        results=config["results"],
+    output:
+        touch("_build/stamps/notebook/{name}"),
+    params:
+        values=lambda wildcards: json.dumps(NOTEBOOKS[wildcards.name], sort_keys=True),
+    shell:
+        "{PYTHON} -m pruneviz.study.notebook {input.source:q} _build/notebooks/{wildcards.name:q}.ipynb {params.values:q}"

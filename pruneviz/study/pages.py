@@ -1,0 +1,135 @@
+"""The folder that Jupyter Book renders: the book's own pages, executed notebooks, method cards and scripts.
+
+Everything is put in its place as in the repository (`book/`, `notebooks/`), so that links between pages mean
+the same in both, and so that `_config.yml` and `book/_toc.yml` are valid for the repository itself.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pruneviz.errors import InputError
+from pruneviz.scorers import Card, scorers
+
+_MATHJAX = "sphinx-mathjax-offline"
+_MATHJAX_NOTICE = """\
+MathJax {version}, copyright The MathJax Consortium, Apache License 2.0
+(http://www.apache.org/licenses/LICENSE-2.0), unchanged. Only the script that these pages load and its fonts.
+"""
+
+
+def stage(root: Path, executed: Iterable[Path], scripts: Path, target: Path) -> Path:
+    """Fill `target` with everything that the rendered book is made of; what was there before is removed.
+
+    Args:
+        root: the repository.
+        executed: notebooks with their outputs.
+        scripts: the folder of the widgets' scripts and styles for static pages.
+        target: where to put it.
+
+    Returns:
+        The path `target`.
+
+    Raises:
+        InputError: if the repository lacks a file of the book, or MathJax is not installed.
+    """
+    for needed in (root / "_config.yml", root / "book" / "_toc.yml"):
+        if not needed.is_file():
+            raise InputError(f"{root} is not the repository of the book: there is no {needed.relative_to(root)}")
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    shutil.copy2(root / "_config.yml", target)
+    # Results and grids are read by notebooks, not by pages.
+    shutil.copytree(root / "book", target / "book", ignore=shutil.ignore_patterns("data", "grids"))
+    for notebook in executed:
+        publish(notebook, target / "notebooks" / notebook.name)
+    write_cards(scorers(), target / "book" / "methods")
+    shutil.copytree(scripts, target / "book" / "assets", dirs_exist_ok=True)
+    copy_mathjax(target / "book" / "assets" / "mathjax")
+    return target
+
+
+def publish(executed: Path, page: Path) -> None:
+    """Copy an executed notebook without what only the machine that ran it needs to know."""
+    import nbformat
+
+    notebook = nbformat.read(executed, as_version=4)
+    # The state of live widgets repeats their script once per widget, and no kernel is there to use it.
+    for key in ("widgets", "papermill"):
+        notebook.metadata.pop(key, None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        tags = cell.metadata.get("tags", [])
+        if "injected-parameters" in tags:
+            cell.metadata["tags"] = [*tags, "hide-input"]
+    page.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, page)
+
+
+def write_cards(cards: Mapping[str, Card], folder: Path) -> None:
+    """Write one page per scorer, `<name>.md`, and the table of all of them, `_overview.txt`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for card in cards.values():
+        (folder / f"{card.name}.md").write_text(card_page(card), encoding="utf-8")
+    (folder / "_overview.txt").write_text(overview(cards.values()), encoding="utf-8")
+
+
+def card_page(card: Card) -> str:
+    """Return the page of one scorer, in MyST Markdown; parts of which the card says nothing are left out."""
+    cite = f" {{cite:p}}`{card.citation}`" if card.citation else ""
+    looks = "the batches, with their labels" if card.needs_data else "the network alone, no data"
+    facts = {"Source": f"{card.source}{cite}", "Looks at": looks, "Cost": _cost(card), "Memory": card.memory}
+    call = f'scores = pv.score("{card.name}", problem)\nmasks = pv.allocate(scores, sparsity=0.9)'
+    parts = [
+        f"(method-{card.name})=\n# {card.title}",
+        f"{{.pv-effect}}\n{card.effect}",
+        f"$$\n{card.equation}\n$$ (score-{card.name})" if card.equation else "",
+        "\n\n".join(f"{term}\n: {text}" for term, text in facts.items() if text.strip()),
+        f"```python\nimport pruneviz as pv\n\n{call}\n```",
+        _section("Options", (f"`{name}`: {meaning}" for name, meaning in card.options.items())),
+        _section("Where published implementations disagree", card.disagreements),
+        _section("Where this one deviates", card.deviations),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def overview(cards: Iterable[Card]) -> str:
+    """Return a table of scorers, one row each, in MyST Markdown."""
+    rows = [
+        f"| {{doc}}`{card.title} </book/methods/{card.name}>` | {card.effect} | {card.cost or 'not stated'} "
+        f"| {'yes' if card.needs_data else 'no'} |"
+        for card in cards
+    ]
+    return "\n".join(["| Method | Effect | Cost | Uses data |", "|---|---|---|---|", *rows]) + "\n"
+
+
+def copy_mathjax(target: Path) -> None:
+    """Copy MathJax's script and fonts out of the package that carries them.
+
+    Raises:
+        InputError: if the package is not installed.
+    """
+    try:
+        package = importlib.metadata.distribution(_MATHJAX)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise InputError(f"the book needs {_MATHJAX}: pip install 'pruneviz[book]'") from error
+    source = Path(str(package.locate_file(_MATHJAX))) / "static" / "mathjax"
+    fonts = Path("output", "chtml", "fonts", "woff-v2")
+    shutil.copytree(source / fonts, target / fonts)
+    shutil.copy2(source / "tex-chtml.js", target)
+    (target / "NOTICE.txt").write_text(_MATHJAX_NOTICE.format(version="3"), encoding="utf-8")
+
+
+def _section(title: str, items: Iterable[str]) -> str:
+    lines = [f"- {item}" for item in items]
+    return "\n".join([f"## {title}\n", *lines]) if lines else ""
+
+
+def _cost(card: Card) -> str:
+    if not card.cost:
+        return ""
+    return "nothing beside drawing or reading the scores" if card.cost == "0" else f"{card.cost} gradient units"
