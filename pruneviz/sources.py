@@ -125,7 +125,8 @@ def _faults(kind: Any, root: Path) -> Iterator[tuple[Path, str]]:
             elif md5 and (found := _md5(path)) != md5:
                 yield path, f"has the md5 {found}, the original {md5}"
             elif not md5 and (length := _idx_length(path)) != path.stat().st_size:
-                yield path, f"has {path.stat().st_size} bytes, its header says {length}"
+                promised = f"its header says {length}" if length else "and not the header of an IDX file"
+                yield path, f"has {path.stat().st_size} bytes, {promised}"
         except OSError as error:
             yield path, f"cannot be read ({error.strerror})"
 
@@ -135,14 +136,14 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _idx_length(path: Path) -> int:
-    """The length in bytes that the header of an IDX file of bytes announces; 0 if it is no such file."""
+def _idx_length(path: Path) -> int | None:
+    """The length in bytes that the header of an IDX file of bytes announces; None if it is no such file."""
     with path.open("rb") as file:
         magic = file.read(4)
         dimensions = magic[3] if len(magic) == 4 and magic[:3] == b"\x00\x00\x08" else 0
         sizes = file.read(4 * dimensions)
     if not dimensions or len(sizes) != 4 * dimensions:
-        return 0
+        return None
     length = 1
     for size in struct.unpack(f">{dimensions}I", sizes):
         length *= size
