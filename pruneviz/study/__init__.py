@@ -1,0 +1,8 @@
+"""Studies: experiments as values, what they measured as files, and all of them as one table."""
+
+from pruneviz.study.cell import Cell
+from pruneviz.study.grid import read_grid
+from pruneviz.study.run import CellsFailed, compute
+from pruneviz.study.table import make_table, read_table, write_table
+
+__all__ = ["Cell", "CellsFailed", "compute", "make_table", "read_grid", "read_table", "write_table"]

@@ -1,0 +1,204 @@
+"""One experiment as a value: everything that determines a run, and the hash that names its record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+from pruneviz import schedule as schedules
+from pruneviz.allocate import SCOPES
+from pruneviz.data import DATASETS
+from pruneviz.errors import InputError, check_choice, check_number, check_positive, check_seed, check_sparsity
+from pruneviz.models import INITS, MODELS
+from pruneviz.recipe import RECIPES, Recipe
+from pruneviz.scorers import check_options, scorers
+from pruneviz.train import PRECISIONS
+
+#: The name that stands for "no pruning" where a scorer is asked for.
+DENSE = "dense"
+
+#: The fields that decide which scores can be shared: a shard is a run of cells that agree in them.
+SHARD_FIELDS = ("dataset", "fraction", "model", "width", "init", "scorer", "options")
+
+
+def canonical_json(value: Any) -> str:
+    """The one text of a JSON value: keys sorted, no spaces, no NaN. What is hashed and compared is this."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Everything that determines a run.
+
+    Attributes:
+        dataset: one of `pruneviz.data.DATASETS`.
+        fraction: the share of the train split to use, 0 < fraction <= 1.
+        model: one of `pruneviz.models.MODELS`.
+        width: factor on the model's channels.
+        init: one of `pruneviz.models.INITS`.
+        scorer: a registered scorer, or "dense" for no pruning.
+        options: the scorer's own; a mapping is accepted, and kept as pairs sorted by name.
+        sparsity: the fraction of weights removed; 0 for "dense".
+        scope: where weights compete; see `pruneviz.allocate`. Of no effect for "dense", and then "global".
+        schedule: "one_shot", "exponential:STEPS" or "linear:STEPS". Of no effect for "dense", and then
+            "one_shot".
+        batchnorm: what batch normalization does while scoring, "train" or "eval".
+        per_class: images of each class in each scoring batch.
+        batches: how many scoring batches.
+        recipe: one of `pruneviz.RECIPES`.
+        seed: of the initialization, the scoring batches, the order of training, and of a scorer that draws
+            numbers unless its options say otherwise. The validation split is the same for all seeds.
+        precision: of the training, "bf16" or "float32"; scores are always float32.
+
+    Raises:
+        InputError: for a value that cannot be run, naming what is accepted.
+    """
+
+    dataset: str = "digits"
+    fraction: float = 1.0
+    model: str = "resnet20"
+    width: float = 1.0
+    init: str = "kaiming_normal"
+    scorer: str = DENSE
+    options: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
+    sparsity: float = 0.0
+    scope: str = "global"
+    schedule: str = "one_shot"
+    batchnorm: str = "train"
+    per_class: int = 10
+    batches: int = 1
+    recipe: str = "smoke"
+    seed: int = 0
+    precision: str = "bf16"
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, check_field(field.name, getattr(self, field.name)))
+        if self.scorer != DENSE:
+            check_options(self.scorer, dict(self.options))
+            return
+        if self.options:
+            raise InputError(f"scorer {DENSE!r} takes no options; received {dict(self.options)!r}")
+        if self.sparsity:
+            raise InputError(f"scorer {DENSE!r} removes nothing: sparsity {self.sparsity!r} must be 0 or left out")
+        object.__setattr__(self, "scope", "global")
+        object.__setattr__(self, "schedule", "one_shot")
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields as JSON has them; `Cell(**cell.as_dict())` is the same cell."""
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"options": dict(self.options)}
+
+    @cached_property
+    def hash(self) -> str:
+        """The first 16 hexadecimal digits of a SHA-256 that names the record.
+
+        Of the fields that differ from their defaults and of the recipe's contents, so that records stay valid
+        when a field is added whose default means what was done before, and become another cell's when a
+        recipe is changed.
+        """
+        own = {name: value for name, value in self.as_dict().items() if value != _DEFAULTS[name]}
+        text = canonical_json({"cell": own, "recipe": recipe_contents(RECIPES[self.recipe])})
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """The cell in a few words, for progress and messages."""
+        words = [self.dataset, self.model, self.scorer]
+        words += [f"{name}={value}" for name, value in self.options]  # type: ignore[misc]
+        if self.scorer != DENSE:
+            words += [f"{self.sparsity:g}", self.scope]
+        return " ".join([*words, f"seed {self.seed}"])
+
+    @property
+    def shard(self) -> tuple[Any, ...]:
+        """The values of `SHARD_FIELDS`."""
+        return tuple(getattr(self, name) for name in SHARD_FIELDS)
+
+
+def check_field(name: str, value: object) -> Any:
+    """Return `value` as a `Cell` keeps it in the field `name`.
+
+    Raises:
+        InputError: for a name that is no field, or a value that the field cannot have.
+    """
+    return _CHECKS[check_choice("key", name, _CHECKS)](value)
+
+
+def recipe_contents(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe enters the hash: every field but the name that is not at its default."""
+    defaults = {f.name: f.default for f in fields(recipe) if f.default is not MISSING}
+    return {
+        name: value
+        for name, value in asdict(recipe).items()
+        if name != "name" and (name not in defaults or value != defaults[name])
+    }
+
+
+def shards(cells: list[Cell]) -> list[list[Cell]]:
+    """Cut cells into shards: runs of neighbours that agree in `SHARD_FIELDS`, each sorted by seed.
+
+    Neighbours only, so that the order of a grid is the order of the work.
+    """
+    groups: list[list[Cell]] = []
+    for cell in cells:
+        if groups and groups[-1][0].shard == cell.shard:
+            groups[-1].append(cell)
+        else:
+            groups.append([cell])
+    return [sorted(group, key=lambda cell: cell.seed) for group in groups]
+
+
+def _check_fraction(value: object) -> float:
+    number = check_number("fraction", value, above=0)
+    if number > 1:
+        raise InputError(f"fraction {value!r} is not accepted: give a number with 0 < fraction <= 1")
+    return number
+
+
+def _check_schedule(value: object) -> str:
+    schedules.parse(str(value))
+    return str(value)
+
+
+def _check_options(value: object) -> tuple[tuple[str, Any], ...]:
+    try:
+        options = dict(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        raise InputError(f"options {value!r} are not accepted: give a mapping of names to values") from None
+    for name, setting in options.items():
+        if not isinstance(name, str) or not isinstance(setting, str | int | float | bool):
+            raise InputError(
+                f"options {options!r} are not accepted: {name!r} must be a name and its value one text, number or truth "
+                "value (several settings are a list of mappings)"
+            )
+    # 200 and 200.0 are the same setting and must be the same cell.
+    return tuple((n, int(v) if isinstance(v, float) and v.is_integer() else v) for n, v in sorted(options.items()))
+
+
+def _choice(what: str, accepted: Callable[[], Any]) -> Callable[[object], str]:
+    return lambda value: check_choice(what, value, accepted())
+
+
+_CHECKS: dict[str, Callable[[object], Any]] = {
+    "dataset": _choice("data set", lambda: DATASETS),
+    "fraction": _check_fraction,
+    "model": _choice("model", lambda: MODELS),
+    "width": lambda value: check_number("width", value, above=0),
+    "init": _choice("initialization", lambda: INITS),
+    "scorer": _choice("scorer", lambda: (DENSE, *scorers())),
+    "options": _check_options,
+    "sparsity": check_sparsity,
+    "scope": _choice("scope", lambda: SCOPES),
+    "schedule": _check_schedule,
+    "batchnorm": _choice("batchnorm", lambda: ("train", "eval")),
+    "per_class": lambda value: check_positive("per_class", value),
+    "batches": lambda value: check_positive("batches", value),
+    "recipe": _choice("recipe", lambda: RECIPES),
+    "seed": check_seed,
+    "precision": _choice("precision", lambda: PRECISIONS),
+}
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Cell)} | {"options": {}}

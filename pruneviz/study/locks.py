@@ -1,0 +1,56 @@
+"""Locks that end with their process, however it ends: how workers share a store without waiting for the dead.
+
+They spare double work, nothing more: records are written atomically, so that a file system without locks
+costs time and no correctness.
+"""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import IO, Any
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
+
+
+def hold(path: Path, *, wait: bool = False) -> IO[Any] | None:
+    """Lock `path`, made if needed, until the returned file is closed or the process ends.
+
+    Args:
+        path: the lock file, made if needed; its folder exists.
+        wait: whether to wait for another process that holds it.
+
+    Returns:
+        The open file, or None if another process holds the lock.
+
+    Raises:
+        OSError: if there are no locks here, or the file cannot be made.
+    """
+    if fcntl is None:
+        raise OSError(errno.ENOLCK, "this system has no file locks")
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        file.close()
+        return None
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def is_free(path: Path) -> bool:
+    """Whether nobody holds the lock at `path`, or its folder is gone; False where that cannot be known."""
+    try:
+        file = hold(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    if file is not None:
+        file.close()
+    return file is not None

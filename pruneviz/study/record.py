@@ -1,0 +1,170 @@
+"""Records: what a cell measured, one JSON file each, written whole or not at all.
+
+    <store>/<hash>.json     a finished cell
+    <store>/<hash>.error    a cell that raised: the cell, then the traceback; gone when it succeeds
+
+JSON has no NaN and no infinity, and a run that diverges has both: they are written as the texts "NaN",
+"Infinity" and "-Infinity", and are numbers again in what `read` returns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import socket
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pruneviz.errors import InputError
+from pruneviz.study.cell import Cell, canonical_json
+
+#: The version of the layout below; a record of another version is read as damaged, and computed again.
+SCHEMA = 1
+
+#: What a record holds beside its checksum.
+FIELDS = (
+    "schema",
+    "hash",
+    "cell",  # every field, also those at their defaults
+    "recipe",  # the same
+    "result",  # a TrainResult
+    "gradient_norm_squared",  # at initialization, on the scoring batches, with the mask
+    "gradient_norm_squared_dense",  # the same without the mask
+    "layers",  # {parameter name: [weights kept, weights]}, in model order
+    "environment",
+    "seconds",  # {"score", "train", "total"}
+    "finished",  # UTC, ISO 8601
+)
+_MEASURED = ("result", "gradient_norm_squared", "gradient_norm_squared_dense", "seconds")
+
+
+class DamagedRecord(InputError):
+    """A record that is not what was written: cut off, edited, or of another version."""
+
+
+class DamagedRecordWarning(UserWarning):
+    """A damaged record was found; it counts as missing."""
+
+
+def path_of(store: Path, cell_hash: str) -> Path:
+    """Where the record of a cell lives."""
+    return store / f"{cell_hash}.json"
+
+
+def error_path(store: Path, cell_hash: str) -> Path:
+    """Where a cell that raised leaves its traceback."""
+    return store / f"{cell_hash}.error"
+
+
+def write(store: Path, record: Mapping[str, Any]) -> Path:
+    """Write a record with its checksum, and forget the cell's earlier error.
+
+    Args:
+        store: the folder, which exists.
+        record: the `FIELDS`.
+
+    Raises:
+        OSError: if it cannot be written; then nothing is left behind.
+    """
+    content = encode({name: record[name] for name in FIELDS})
+    content["checksum"] = _checksum(content)
+    target = path_of(store, content["hash"])
+    write_atomically(target, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    error_path(store, content["hash"]).unlink(missing_ok=True)
+    return target
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a record.
+
+    Raises:
+        DamagedRecord: if it is not exactly what was written.
+        OSError: if there is none, or it cannot be read.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        checksum = content.pop("checksum")
+        if content["schema"] != SCHEMA:
+            raise DamagedRecord(f"record {path.name} has version {content['schema']!r}; accepted is {SCHEMA}")
+        intact = checksum == _checksum(content) and path.stem == content["hash"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, DamagedRecord):
+            raise
+        raise DamagedRecord(f"record {path.name} is cut off or no record") from error
+    if not intact:
+        raise DamagedRecord(f"record {path.name} was changed after it was written: its checksum does not fit")
+    return content | {name: _decode(content[name]) for name in _MEASURED}
+
+
+def is_done(store: Path, cell: Cell) -> bool:
+    """Whether the cell has a sound record; a damaged one is reported as a `DamagedRecordWarning`."""
+    return _sound(path_of(store, cell.hash)) is not None
+
+
+def read_all(store: Path) -> Iterator[dict[str, Any]]:
+    """Every sound record of a store, by file name; a damaged one is reported as a `DamagedRecordWarning`."""
+    for path in sorted(store.glob("*.json")):
+        record = _sound(path)
+        if record is not None:
+            yield record
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, also when the process is killed or the disk is full.
+
+    Under a name that no other process uses, then synced, then renamed: of two writers the last one wins.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _sound(path: Path) -> dict[str, Any] | None:
+    try:
+        return read(path)
+    except FileNotFoundError:
+        return None
+    except DamagedRecord as error:
+        warnings.warn(f"{error}; it counts as missing", DamagedRecordWarning, stacklevel=3)
+        return None
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def encode(value: Any) -> Any:
+    """`value` with NaN and infinities as texts and tuples as lists: what JSON can hold."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: encode(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [encode(item) for item in value]
+    return value
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity"):
+        return float(value)
+    if isinstance(value, dict):
+        return {key: _decode(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_decode(item) for item in value]
+    return value

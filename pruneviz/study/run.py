@@ -1,0 +1,289 @@
+"""Running cells: score once, cut at every sparsity, train each, write a record; skip what is done."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from pruneviz import masks as masks_
+from pruneviz import models, schedule
+from pruneviz.allocate import allocate
+from pruneviz.data import ImageData, load, scoring_batches
+from pruneviz.errors import InputError
+from pruneviz.masks import Masks
+from pruneviz.probes import gradient_flow
+from pruneviz.problem import Problem
+from pruneviz.prune import prune
+from pruneviz.recipe import RECIPES
+from pruneviz.scorers import Scores, score, scorers
+from pruneviz.study import record
+from pruneviz.study.cell import DENSE, Cell, shards
+from pruneviz.study.environment import describe
+from pruneviz.study.locks import hold
+from pruneviz.train import train
+
+
+class CellsFailed(RuntimeError):
+    """Some cells raised; the others are done. The message has a line for each."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell.
+
+    Attributes:
+        cell: the cell.
+        record: what it measured; None if it failed or had been done before.
+        error: the error's type and message; None if it did not fail.
+    """
+
+    cell: Cell
+    record: dict[str, Any] | None = None
+    error: str | None = None
+
+
+def compute(
+    cells: Sequence[Cell],
+    store: str | os.PathLike[str],
+    *,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> None:
+    """Run cells in this process, one after the other, and write their records.
+
+    Cells that have a record are skipped, so that the call can be repeated, and interrupted at any moment. The
+    number of threads is left as it is; on a CPU it can change the last bits of a result.
+
+    Args:
+        cells: what to run. Neighbours that share data set, model and scorer share the scores.
+        store: the folder of the records, made if needed.
+        device: where to run; None for a GPU if there is one.
+        progress: show bars on stderr, if that is a terminal.
+
+    Raises:
+        CellsFailed: after all the others are done, if any cell raised; see `<store>/<hash>.error`.
+        InputError: if a data set is missing.
+        OSError: if the store cannot be written.
+    """
+    failed = [o for o in outcomes(cells, store, device=device, progress=progress) if o.error is not None]
+    if failed:
+        raise CellsFailed("\n".join(f"{outcome.cell.label}: {outcome.error}" for outcome in failed))
+
+
+def outcomes(
+    cells: Sequence[Cell],
+    store: str | os.PathLike[str],
+    *,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> Iterator[Outcome]:
+    """As `compute`, but tell what became of each cell as soon as it is known, and raise for no cell."""
+    folder, place = Path(store), pick_device(device)
+    (folder / ".sweep" / "locks").mkdir(parents=True, exist_ok=True)
+    with tqdm(total=len(cells), unit="cell", disable=None if progress else True) as bar:
+        for shard in shards(list(cells)):
+            bench = _Bench(shard[0], place, progress)
+            # First what is free, then what another process was busy with: by then it is done, or given up.
+            waiting: list[Cell] = []
+            for cell in shard:
+                bar.set_description(cell.label)
+                outcome = _attempt(cell, folder, bench, wait=False)
+                if outcome is None:
+                    waiting.append(cell)
+                    continue
+                bar.update()
+                yield outcome
+            for cell in waiting:
+                bar.set_description(f"{cell.label}: waiting for another process")
+                yield _attempt(cell, folder, bench, wait=True) or Outcome(cell)
+                bar.update()
+
+
+def pick_device(device: torch.device | str | None) -> torch.device:
+    """The device meant: a GPU if there is one and nothing is said.
+
+    Raises:
+        InputError: for a device that torch does not know, or that is not there.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"device {str(device)!r} cannot be used here: {reason}; accepted: cpu, cuda, cuda:0") from error
+    return place
+
+
+def _attempt(cell: Cell, store: Path, bench: _Bench, *, wait: bool) -> Outcome | None:
+    """Run a cell unless it is done; None if another process is at it and we do not wait."""
+    if record.is_done(store, cell):
+        return Outcome(cell)
+    lock: IO[Any] | nullcontext[None] | None = nullcontext()
+    with suppress(OSError):  # without locks two processes may do the same work, which is harmless
+        lock = hold(store / ".sweep" / "locks" / cell.hash, wait=wait)
+    if lock is None:
+        return None
+    with lock:
+        if record.is_done(store, cell):
+            return Outcome(cell)
+        return _run(cell, store, bench)
+
+
+def _run(cell: Cell, store: Path, bench: _Bench) -> Outcome:
+    try:
+        measured = bench.measure(cell)
+    except (OSError, MissingData):
+        raise  # not this cell's fault: no other cell could do better
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        text = f"{cell.label}: {reason}\n{cell.as_dict()}\n\n{traceback.format_exc()}"
+        record.write_atomically(record.error_path(store, cell.hash), text.encode())
+        return Outcome(cell, error=reason)
+    record.write(store, measured)
+    return Outcome(cell, record=measured)
+
+
+class MissingData(InputError):
+    """A data set that is missing or damaged: a fault of the machine, not of a cell."""
+
+
+class _Bench:
+    """What the cells of a shard share: the data, loaded once, and the scores of one seed and set of batches."""
+
+    def __init__(self, cell: Cell, device: torch.device, progress: bool) -> None:
+        self.device, self.progress = device, progress
+        self._dataset, self._fraction = cell.dataset, cell.fraction
+        self._data: ImageData | None = None
+        self._scored: tuple[tuple[Any, ...], _Scored] | None = None
+
+    @property
+    def data(self) -> ImageData:
+        """Loaded when first needed: a shard that is done reads no images."""
+        if self._data is None:
+            try:
+                self._data = load(self._dataset, fraction=self._fraction, seed=0, device=self.device)
+            except InputError as error:
+                raise MissingData(str(error)) from error
+        return self._data
+
+    def scored(self, cell: Cell) -> _Scored:
+        """The cell's network before training, and the scores of its weights."""
+        key = (cell.shard, cell.seed, cell.per_class, cell.batches, cell.batchnorm)
+        if self._scored is None or self._scored[0] != key:
+            self._scored = (key, _score(cell, self.data, self.device))
+        return self._scored[1]
+
+    def measure(self, cell: Cell) -> dict[str, Any]:
+        """Prune, train and measure one cell; a record."""
+        began = time.perf_counter()
+        scored = self.scored(cell)
+        cutting = time.perf_counter()
+        masks = _cut(cell, scored)
+        score_seconds = scored.seconds + time.perf_counter() - cutting
+        flow = scored.flow if masks is None else gradient_flow(scored.problem, masks).norm_squared
+        recipe = RECIPES[cell.recipe]
+        result = train(
+            copy.deepcopy(scored.problem.model),
+            masks,
+            self.data,
+            recipe,
+            seed=cell.seed,
+            precision=cell.precision,
+            device=self.device,
+            progress=self.progress,
+        )
+        if masks is None:
+            layers = {name: (w.numel(), w.numel()) for name, w in scored.problem.weights.items()}
+        else:
+            layers = masks_.counts(masks)
+        return {
+            "schema": record.SCHEMA,
+            "hash": cell.hash,
+            "cell": cell.as_dict(),
+            "recipe": asdict(recipe),
+            "result": asdict(result),
+            "gradient_norm_squared": flow,
+            "gradient_norm_squared_dense": scored.flow,
+            "layers": layers,
+            "environment": describe(self.device),
+            "seconds": {
+                "score": score_seconds,
+                "train": result.seconds,
+                "total": time.perf_counter() - began,
+            },
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+
+@dataclass(frozen=True)
+class _Scored:
+    problem: Problem
+    scores: Scores | None  # None where the schedule scores again in each step, and for no pruning
+    flow: float
+    seconds: float
+
+
+def untrained(cell: Cell, data: ImageData) -> nn.Module:
+    """The cell's network as its seed initializes it, on the CPU."""
+    return models.create(
+        cell.model,
+        input_shape=data.input_shape,
+        classes=data.classes,
+        width=cell.width,
+        init=cell.init,
+        seed=cell.seed,
+    )
+
+
+def masks_of(cell: Cell, *, device: torch.device | str | None = None) -> Masks:
+    """The masks that the cell trains with; those of a "dense" cell keep everything.
+
+    Raises:
+        InputError: if the data set is missing, or the network, the scorer or the cut refuses the cell.
+    """
+    bench = _Bench(cell, pick_device(device), progress=False)
+    scored = bench.scored(cell)
+    masks = _cut(cell, scored)
+    return allocate(scored.problem.weights, 0.0) if masks is None else masks
+
+
+def _score(cell: Cell, data: ImageData, device: torch.device) -> _Scored:
+    model = untrained(cell, data).to(device)
+    batches = scoring_batches(data, per_class=cell.per_class, batches=cell.batches, seed=cell.seed)
+    problem = Problem(model, batches, batchnorm=cell.batchnorm)
+    began = time.perf_counter()
+    scores = None if cell.scorer == DENSE else score(cell.scorer, problem, **scorer_options(cell))
+    seconds = time.perf_counter() - began
+    return _Scored(problem, scores, gradient_flow(problem).norm_squared, seconds)
+
+
+def _cut(cell: Cell, scored: _Scored) -> Masks | None:
+    if scored.scores is None:
+        return None
+    if cell.schedule == "one_shot":
+        return allocate(scored.scores, cell.sparsity, cell.scope)
+    steps = schedule.parse(cell.schedule)
+    options = scorer_options(cell)
+    return prune(scored.problem, cell.scorer, cell.sparsity, scope=cell.scope, schedule=steps, **options)
+
+
+def scorer_options(cell: Cell) -> dict[str, Any]:
+    """The options that the cell's scorer is called with: its own, and the cell's seed if it draws numbers."""
+    options = dict(cell.options)
+    if "seed" in scorers()[cell.scorer].options:
+        options.setdefault("seed", cell.seed)
+    return options

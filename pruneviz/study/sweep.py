@@ -1,0 +1,282 @@
+"""`pruneviz sweep`: what is missing in a store, computed by a graph of jobs that can be killed at any moment."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pruneviz.errors import InputError, check_choice, check_positive
+from pruneviz.study import record
+from pruneviz.study.cell import Cell, shards
+from pruneviz.study.grid import read_grid
+from pruneviz.study.locks import hold, is_free
+from pruneviz.study.table import make_table, write_table
+
+EXECUTORS = ("local", "slurm")
+_GRAPH = Path(__file__).with_name("sweep.smk")
+_PATIENCE_SECONDS = 10.0
+_YOUNG_SECONDS = 60.0
+_STDERR = 2
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a sweep is run.
+
+    Attributes:
+        jobs: shards at a time; None for one per device, and with Slurm for all of them.
+        executor: "local" or "slurm".
+        device: "cpu", "cuda", "cuda:1"; None for all GPUs if there are any.
+        threads: of torch in each job; None for an equal share of the cores.
+        snakemake: further arguments for Snakemake, such as those of a cluster.
+    """
+
+    jobs: int | None = None
+    executor: str = "local"
+    device: str | None = None
+    threads: int | None = None
+    snakemake: Sequence[str] = ()
+
+
+def sweep(grid: str | os.PathLike[str], store: str | os.PathLike[str], settings: Settings, say: Say) -> int:
+    """Compute every cell of a grid that a store has no record of, then make the store's table.
+
+    Everything that can be wrong with the input is found before anything is written. Several sweeps may use
+    one store at the same time.
+
+    Args:
+        grid: the YAML file; see `read_grid`.
+        store: the folder of the records, made if needed.
+        settings: how to run.
+        say: takes one line for the user at a time.
+
+    Returns:
+        The exit status: 0, or 1 if cells failed or a worker died.
+
+    Raises:
+        InputError: a bad grid, a missing data set, an extra that is not installed.
+        OSError: a store that cannot be written.
+    """
+    _check(settings)
+    cells, folder = read_grid(grid), Path(store).absolute()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", record.DamagedRecordWarning)
+        pending = [cell for cell in cells if not record.is_done(folder, cell)]
+    for warning in caught:
+        say(f"warning: {warning.message}")
+    if not pending:
+        _make_table(folder)
+        say(f"all {len(cells)} cells are done; the table is {folder / 'table.parquet'}")
+        return 0
+    _check_ready(pending, settings)
+    _check_writable(folder)
+    say(f"{len(cells)} cells, {len(cells) - len(pending)} done, {len(pending)} to do")
+    died = _run_graph(cells, folder, settings)
+    return _report(cells, folder, died, say)
+
+
+def _check(settings: Settings) -> None:
+    from pruneviz.study.run import pick_device
+
+    check_choice("executor", settings.executor, EXECUTORS)
+    for what, number in (("jobs", settings.jobs), ("threads", settings.threads)):
+        if number is not None:
+            check_positive(what, number)
+    if settings.executor == "local":
+        pick_device(settings.device)
+
+
+def _check_ready(pending: Sequence[Cell], settings: Settings) -> None:
+    from pruneviz.study.preflight import check
+
+    if importlib.util.find_spec("snakemake") is None:
+        raise InputError("a sweep needs Snakemake: pip install 'pruneviz[sweep]'")
+    plugin = f"snakemake_executor_plugin_{settings.executor}"
+    if settings.executor != "local" and importlib.util.find_spec(plugin) is None:
+        raise InputError(
+            f"--executor {settings.executor} needs a plugin of Snakemake: pip install 'pruneviz[{settings.executor}]'"
+        )
+    check(pending)
+
+
+def _check_writable(store: Path) -> None:
+    """Write and remove as much as a record needs, so that a full or forbidden place is known before the work."""
+    state = store / ".sweep"
+    state.mkdir(parents=True, exist_ok=True)
+    probe = state / f"probe-{uuid.uuid4().hex}"
+    record.write_atomically(probe, b"x" * 65536)
+    probe.unlink()
+    record.write_atomically(state / ".gitignore", b"*\n")  # the state of sweeps is nobody's result
+
+
+def _run_graph(cells: list[Cell], store: Path, settings: Settings) -> bool:
+    """Let Snakemake run the graph; returns whether it failed."""
+    state = store / ".sweep"
+    _clear_leftovers(store)
+    run = state / f"run-{uuid.uuid4().hex}"
+    run.mkdir()
+    # Held as long as this process lives: the workers stop without it, and a later sweep clears what is left.
+    alive = None
+    with suppress(OSError):
+        alive = hold(run / "alive")
+    try:
+        plan = _plan(cells, store, run, settings)
+        record.write_atomically(run / "plan.json", json.dumps(plan).encode())
+        status = _snakemake(run, plan["jobs"], settings)
+    finally:
+        if alive is not None:
+            alive.close()
+        shutil.rmtree(run, ignore_errors=True)
+    return status != 0
+
+
+def _plan(cells: list[Cell], store: Path, run: Path, settings: Settings) -> dict[str, Any]:
+    """All that the graph and its workers need to know; markers are made to agree with the records."""
+    numbers = {cell.hash: number for number, cell in enumerate(cells, 1)}
+    described = []
+    for shard in shards(cells):
+        name = hashlib.sha256("".join(sorted(cell.hash for cell in shard)).encode()).hexdigest()[:16]
+        marker = store / ".sweep" / f"{name}.done"
+        if all(record.is_done(store, cell) for cell in shard):
+            marker.touch()
+        else:
+            marker.unlink(missing_ok=True)
+        described.append(
+            {
+                "marker": str(marker),
+                "cells": [cell.as_dict() for cell in shard],
+                "numbers": [numbers[cell.hash] for cell in shard],
+            }
+        )
+    for cell in cells:
+        record.error_path(store, cell.hash).unlink(missing_ok=True)
+    local = settings.executor == "local"
+    devices = _devices(settings.device) if local else [settings.device]
+    jobs = settings.jobs or (len(devices) if local else len(described))
+    threads = settings.threads or (max(1, _cores() // jobs) if local else None)
+    return {
+        "plan": str(run / "plan.json"),
+        "alive": str(run / "alive"),
+        "table": str(run / "table.done"),
+        "store": str(store),
+        "host": socket.gethostname(),
+        "python": sys.executable,
+        "devices": [devices[job % len(devices)] for job in range(jobs)],
+        "jobs": jobs,
+        "threads": threads,
+        "job_threads": 1 if local else settings.threads or 1,
+        "total": len(cells),
+        "shards": described,
+    }
+
+
+def _devices(device: str | None) -> list[str]:
+    import torch
+
+    from pruneviz.study.run import pick_device
+
+    place = pick_device(device)
+    if place.type == "cuda" and place.index is None:
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return [str(place)]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _snakemake(run: Path, jobs: int, settings: Settings) -> int:
+    """Run Snakemake in a folder of its own, so that no lock or note of another run can stop this one."""
+    arguments = [sys.executable, "-m", "snakemake", "--snakefile", str(_GRAPH), "--configfile", str(run / "plan.json")]
+    arguments += ["--directory", str(run), "--runtime-source-cache-path", str(run / "cache")]
+    arguments += ["--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--keep-going"]
+    arguments += ["--executor", settings.executor, "--jobs", str(jobs), *settings.snakemake]
+    with (run / "snakemake.log").open("wb") as log:
+        process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=_STDERR,
+            stderr=log if settings.executor == "local" else None,
+            process_group=0,
+        )
+        try:
+            return process.wait()
+        finally:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End Snakemake and its workers; the workers also where Snakemake itself was killed."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_PATIENCE_SECONDS)
+            return
+
+
+def _clear_leftovers(store: Path) -> None:
+    """Remove what killed sweeps left: their folders, and files that were being written when they died."""
+    for run in (store / ".sweep").glob("run-*"):
+        # A young one may be about to take its lock.
+        with suppress(OSError):
+            if time.time() - run.stat().st_mtime > _YOUNG_SECONDS and is_free(run / "alive"):
+                shutil.rmtree(run, ignore_errors=True)
+    ours = re.compile(rf"\.{re.escape(socket.gethostname())}-(\d+)-[0-9a-f]{{32}}\.tmp$")
+    for path in store.glob(".*.tmp"):
+        found = ours.search(path.name)
+        if found and not _lives(int(found[1])):
+            path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _report(cells: Sequence[Cell], store: Path, died: bool, say: Say) -> int:
+    failed = [cell for cell in cells if record.error_path(store, cell.hash).exists()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", record.DamagedRecordWarning)
+        missing = [cell for cell in cells if cell not in failed and not record.is_done(store, cell)]
+        if died:
+            _check_writable(store)  # a full disk is an error of its own, with a message of its own
+            _make_table(store)
+    for cell in failed:
+        path = record.error_path(store, cell.hash)
+        reason = path.read_text(encoding="utf-8").splitlines()[0]
+        say(f"failed: {reason} (traceback in {path})")
+    if missing:
+        say(f"{len(missing)} of {len(cells)} cells are not finished: a worker was stopped; the same command goes on")
+    if not failed and not missing:
+        say(f"all {len(cells)} cells are done; the table is {store / 'table.parquet'}")
+    return 1 if failed or missing else 0
+
+
+def _make_table(store: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", record.DamagedRecordWarning)
+        write_table(make_table(store), store / "table")

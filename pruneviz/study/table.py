@@ -1,0 +1,138 @@
+"""All records of a store as one table, the same bytes for the same records."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pruneviz.errors import InputError
+from pruneviz.study import record
+from pruneviz.study.cell import Cell, canonical_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CELL = [field.name for field in fields(Cell)]
+_CURVES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+_TYPES = {
+    "hash": "str",
+    **{f.name: {"float": "float64", "int": "int64"}.get(str(f.type), "str") for f in fields(Cell)},
+    "kept": "int64",
+    "total": "int64",
+    "density": "float64",
+    "diverged": "bool",
+    "epochs": "int64",
+    "test_accuracy": "float64",
+    "test_loss": "float64",
+    "validation_accuracy": "float64",
+    "validation_loss": "float64",
+    "train_accuracy": "float64",
+    "train_loss": "float64",
+    "gradient_norm_squared": "float64",
+    "gradient_norm_squared_dense": "float64",
+    "layers": "str",
+    "curves": "str",
+    "device": "str",
+    "torch": "str",
+    "torchvision": "str",
+    "python": "str",
+    "pruneviz": "str",
+    "git_revision": "str",
+}
+
+#: The columns, in order.
+COLUMNS = tuple(_TYPES)
+
+
+def make_table(store: str | os.PathLike[str]) -> pd.DataFrame:
+    """Every sound record of a store as one row, sorted by the cell's fields.
+
+    Accuracies are fractions, losses are means over examples; both are of the last epoch. The gradient norms
+    are at initialization, on the scoring batches, summed over batches. `layers` is the JSON text of
+    `{parameter: [kept, total]}`, `curves` that of `{name: [one value per epoch]}`, `options` that of the
+    scorer's options. A run that diverged has NaN where there is no number. Times and dates are in the records
+    only, so that the same cells give the same table.
+
+    Raises:
+        InputError: if the store is no folder.
+    """
+    import pandas as pd
+
+    folder = Path(store)
+    if not folder.is_dir():
+        raise InputError(f"there is no store at {os.fspath(store)!r}; a store is the folder that a sweep writes to")
+    rows = [_row(content) for content in record.read_all(folder)]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(_TYPES)
+    return table.sort_values([*_CELL, "hash"], kind="stable", ignore_index=True)
+
+
+def read_table(store_or_parquet: str | os.PathLike[str]) -> pd.DataFrame:
+    """The table of a store's records, or the one in a parquet file.
+
+    Raises:
+        InputError: if there is neither, or the file is no such table.
+    """
+    import pandas as pd
+
+    path = Path(store_or_parquet)
+    if not path.is_file():
+        return make_table(path)
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{os.fspath(path)!r} is not a parquet file that can be read: {reason}") from error
+    missing = [name for name in COLUMNS if name not in table.columns]
+    if missing:
+        raise InputError(f"{os.fspath(path)!r} is no table of records: it has no column {missing[0]!r}")
+    return table
+
+
+def write_table(table: pd.DataFrame, prefix: str | os.PathLike[str]) -> None:
+    """Write `<prefix>.parquet` and `<prefix>.csv`; files that hold the same bytes already are left alone.
+
+    Raises:
+        OSError: if they cannot be written.
+    """
+    parquet = io.BytesIO()
+    table.to_parquet(parquet, engine="pyarrow", index=False)
+    csv = table.to_csv(index=False, na_rep="nan", lineterminator="\n").encode()
+    for suffix, content in ((".parquet", parquet.getvalue()), (".csv", csv)):
+        path = Path(f"{os.fspath(prefix)}{suffix}")
+        if not path.is_file() or path.read_bytes() != content:
+            record.write_atomically(path, content)
+
+
+def _row(content: dict[str, Any]) -> dict[str, Any]:
+    result, environment, layers = content["result"], content["environment"], content["layers"]
+    kept, total = (sum(counts[i] for counts in layers.values()) for i in (0, 1))
+    git = environment["git"]
+    return {
+        "hash": content["hash"],
+        **{name: content["cell"][name] for name in _CELL if name != "options"},
+        "options": canonical_json(content["cell"]["options"]),
+        "kept": kept,
+        "total": total,
+        "density": kept / total,
+        "diverged": result["diverged"],
+        "epochs": result["epochs"],
+        "test_accuracy": result["test_accuracy"],
+        "test_loss": result["test_loss"],
+        **{name: result[name][-1] if result[name] else float("nan") for name in _CURVES},
+        "gradient_norm_squared": content["gradient_norm_squared"],
+        "gradient_norm_squared_dense": content["gradient_norm_squared_dense"],
+        "layers": _json(layers),
+        "curves": _json({name: result[name] for name in _CURVES}),
+        **{name: environment[name] for name in ("device", "torch", "torchvision", "python", "pruneviz")},
+        "git_revision": "" if git is None else git["revision"] + ("-dirty" if git["dirty"] else ""),
+    }
+
+
+def _json(value: Any) -> str:
+    import json
+
+    # In the record's order, which is the model's. Numbers that are not finite are texts, as in the records.
+    return json.dumps(record.encode(value), separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,106 @@
+"""What the sweep's graph runs for each shard: `python -m pruneviz.study.worker PLAN INDEX`.
+
+Exit status 0: the shard was gone through; cells that raised have left their `.error`. 2: bad input or a store
+that cannot be written. 75: the sweep that started this worker is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from pruneviz.errors import InputError
+from pruneviz.study import record
+from pruneviz.study.cell import Cell
+from pruneviz.study.locks import hold, is_free
+
+ORPHANED = 75  # EX_TEMPFAIL: try again
+_POLL_SECONDS = 1.0
+
+
+def main(plan_path: str, index: int) -> int:
+    """Run one shard of a plan; returns the exit status."""
+    plan = json.loads(Path(plan_path).read_text(encoding="utf-8"))
+    _end_with(Path(plan["alive"]))
+    try:
+        run_shard(plan, index)
+    except (InputError, OSError) as error:
+        print(f"pruneviz: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run_shard(plan: Mapping[str, Any], index: int) -> None:
+    """Compute the cells of shard `index` that have no record, say a line for each, and mark the shard as done."""
+    import torch
+    from tqdm import tqdm
+
+    from pruneviz.study.run import outcomes
+
+    # Said already by the sweep, which reads every record before it starts.
+    warnings.simplefilter("ignore", record.DamagedRecordWarning)
+    torch.set_num_threads(plan["threads"] or _cores())
+    shard = plan["shards"][index]
+    slot, device = _claim_device(plan)
+    numbers = {cell.hash: number for cell, number in zip(map(_cell, shard["cells"]), shard["numbers"], strict=True)}
+    for outcome in outcomes([_cell(cell) for cell in shard["cells"]], plan["store"], device=device):
+        place = f"[{numbers[outcome.cell.hash]}/{plan['total']}] {outcome.cell.label}"
+        if outcome.error is not None:
+            tqdm.write(f"{place}: FAILED: {outcome.error}", file=sys.stderr)
+        elif outcome.record is not None:
+            tqdm.write(f"{place}: {_summary(outcome.record)}", file=sys.stderr)
+    if slot is not None:
+        slot.close()
+    Path(shard["marker"]).touch()
+
+
+def _cell(values: Mapping[str, Any]) -> Cell:
+    return Cell(**values)
+
+
+def _summary(content: Mapping[str, Any]) -> str:
+    result = content["result"]
+    diverged = f", diverged in epoch {result['epochs']}" if result["diverged"] else ""
+    return f"test accuracy {result['test_accuracy']:.2%}{diverged}, {content['seconds']['total']:.1f} s"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _claim_device(plan: Mapping[str, Any]) -> tuple[IO[Any] | None, str]:
+    """One of the plan's devices that no other worker uses; where there are no locks, the shards take turns."""
+    devices = plan["devices"]
+    with suppress(OSError):
+        (Path(plan["store"]) / ".sweep" / "locks").mkdir(exist_ok=True)
+        for number, device in enumerate(devices):
+            slot = hold(Path(plan["store"]) / ".sweep" / "locks" / f"device-{plan['host']}-{number}")
+            if slot is not None:
+                return slot, device
+    return None, devices[0]
+
+
+def _end_with(alive: Path) -> None:
+    """End this process when the sweep that holds the lock `alive` ends, however it ends.
+
+    A cell in flight is lost, and nothing else: records are written whole or not at all.
+    """
+
+    def watch() -> None:
+        while not is_free(alive):
+            time.sleep(_POLL_SECONDS)
+        os._exit(ORPHANED)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))
