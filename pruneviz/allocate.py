@@ -7,8 +7,10 @@ masks and exactly as many weights as asked for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -88,6 +90,8 @@ def _check_scores(scores: Mapping[str, Tensor]) -> None:
     if not scores:
         raise InputError("scores is empty; one tensor per prunable weight is needed, as pruneviz.score returns them")
     for name, score in scores.items():
+        if not isinstance(score, Tensor):
+            raise InputError(f"the scores of {name!r} are a {type(score).__name__}; a tensor is needed")
         bad = int(torch.isnan(score).sum())
         if bad:
             raise InputError(f"{bad} of the {score.numel()} scores of {name!r} are NaN; scores must be numbers")
@@ -114,43 +118,49 @@ def _uniform(layers: Sequence[_Layer], sparsity: float, keep: int) -> dict[str, 
             f"scope 'uniform' keeps the first layer {first.name!r} dense ({first.size} weights), but sparsity "
             f"{sparsity} keeps only {keep} in all; accepted: a lower sparsity, or scope 'layerwise'"
         )
-    density = (keep - first.size) / sum(layer.size for layer in others)
-    wanted = [density * layer.size for layer in others]
-    return {first.name: first.size} | _round_to_total(wanted, others, keep - first.size)
+    return {first.name: first.size} | _divide([layer.size for layer in others], others, keep - first.size)
 
 
 def _erk(layers: Sequence[_Layer], sparsity: float, keep: int) -> dict[str, int]:
-    raw = {layer.name: sum(layer.shape) / layer.size for layer in layers}
-    dense: set[str] = set()
+    # Density proportional to (sum of the shape) / size means a count proportional to the sum of the shape.
+    return _divide([sum(layer.shape) for layer in layers], layers, keep)
+
+
+def _divide(shares: Sequence[int], layers: Sequence[_Layer], total: int) -> dict[str, int]:
+    """Counts proportional to `shares`, none above what its layer has, that add up to `total`.
+
+    Fractions are rounded to the nearest count at one common scale (Webster's method of apportionment). Unlike
+    the rounding by largest remainders, a larger total never takes a weight away from a layer, so that masks
+    are nested in sparsity.
+    """
+    room = [layer.available for layer in layers]
+    if sum(room) < total:  # fewer weights are left than are to be kept: removed ones have to come back
+        room = [layer.size for layer in layers]
+    scale = _common_scale(shares, room, total)
+    half = Fraction(1, 2)  # exact fractions: equal claims must compare equal
+    count = [min(most, math.floor(scale * share + half)) for share, most in zip(shares, room, strict=True)]
+    while sum(count) < total:
+        takers = [i for i in range(len(count)) if count[i] < room[i]]
+        count[max(takers, key=lambda i: shares[i] / (count[i] + half))] += 1
+    while sum(count) > total:
+        givers = [i for i in reversed(range(len(count))) if count[i] > 0]
+        count[min(givers, key=lambda i: shares[i] / (count[i] - half))] -= 1
+    return {layer.name: n for layer, n in zip(layers, count, strict=True)}
+
+
+def _common_scale(shares: Sequence[int], room: Sequence[int], total: int) -> Fraction:
+    """The factor at which the shares, each cut off at its room, add up to `total`."""
+    full: set[int] = set()
     while True:
-        budget = keep - sum(layer.size for layer in layers if layer.name in dense)
-        others = [layer for layer in layers if layer.name not in dense]
-        weight = sum(raw[layer.name] * layer.size for layer in others)
-        epsilon = budget / weight if others else 0.0
-        over = [layer.name for layer in others if epsilon * raw[layer.name] > 1.0]
+        rest = [i for i in range(len(shares)) if i not in full and shares[i]]
+        if not rest:  # any scale that fills every layer
+            return max((Fraction(r, s) for r, s in zip(room, shares, strict=True) if s), default=Fraction(0))
+        scale = Fraction(total - sum(room[i] for i in full), sum(shares[i] for i in rest))
+        # What a layer cannot hold raises the scale for the others, so a layer that is full stays full.
+        over = {i for i in rest if scale * shares[i] > room[i]}
         if not over:
-            break
-        # Only the densest is fixed in a round: fixing it lowers epsilon, which may bring the others below 1.
-        dense.add(max(over, key=lambda name: raw[name]))
-    wanted = [float(layer.size) if layer.name in dense else epsilon * raw[layer.name] * layer.size for layer in layers]
-    return _round_to_total(wanted, layers, keep)
-
-
-def _round_to_total(wanted: Sequence[float], layers: Sequence[_Layer], total: int) -> dict[str, int]:
-    """Whole numbers near `wanted` that add up to `total`, none above what its layer has (largest remainders)."""
-    quota = {layer.name: min(int(value), layer.available) for layer, value in zip(layers, wanted, strict=True)}
-    remainder = {layer.name: value - quota[layer.name] for layer, value in zip(layers, wanted, strict=True)}
-    missing = total - sum(quota.values())
-    while missing > 0:
-        room = [layer.name for layer in layers if quota[layer.name] < layer.available]
-        for name in sorted(room, key=lambda n: -remainder[n])[:missing]:
-            quota[name] += 1
-            missing -= 1
-        if not room:  # fewer weights are left than are to be kept: removed ones come back, lowest index first
-            layer = max(layers, key=lambda one: one.size - quota[one.name])
-            quota[layer.name] += missing
-            missing = 0
-    return quota
+            return scale
+        full |= over
 
 
 _QUOTAS: dict[str, Callable[[Sequence[_Layer], float, int], dict[str, int]]] = {

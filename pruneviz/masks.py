@@ -60,13 +60,18 @@ def check_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
             raise InputError(
                 f"the mask names {name!r}, which is no parameter of the model; its parameters: " + ", ".join(parameters)
             )
-        if mask.dtype != torch.bool:
-            raise InputError(f"the mask of {name!r} has dtype {mask.dtype}; accepted is torch.bool, True = kept")
+        _check_boolean(name, mask)
         if mask.shape != parameters[name].shape:
             raise InputError(
                 f"the mask of {name!r} has shape {tuple(mask.shape)}; "
                 f"its parameter has shape {tuple(parameters[name].shape)}"
             )
+
+
+def _check_boolean(name: str, mask: object) -> None:
+    received = f"dtype {mask.dtype}" if isinstance(mask, Tensor) else f"type {type(mask).__name__}"
+    if received != "dtype torch.bool":
+        raise InputError(f"the mask of {name!r} has {received}; accepted is a tensor of torch.bool, True = kept")
 
 
 @torch.no_grad()
@@ -90,7 +95,8 @@ def to_torch_prune(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
     """Hand the masks to `torch.nn.utils.prune`, in place, and return the model.
 
     Each masked parameter `weight` becomes `weight_orig` with a buffer `weight_mask`, as that module's
-    own functions leave it; `torch.nn.utils.prune.remove` makes it permanent.
+    own functions leave it; `torch.nn.utils.prune.remove` makes it permanent. A parameter that several modules
+    share is masked in each of them and stays shared as `weight_orig`.
 
     Raises:
         InputError: if a mask does not fit; the model is then unchanged.
@@ -98,9 +104,12 @@ def to_torch_prune(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
     from torch.nn.utils import prune
 
     check_masks(model, masks)
-    for name, mask in masks.items():
-        owner, _, attribute = name.rpartition(".")
-        prune.custom_from_mask(model.get_submodule(owner), attribute, mask)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for key, mask in masks.items():
+        places = [name.rpartition(".") for name, parameter in parameters.items() if parameter is parameters[key]]
+        # As keys of a dictionary, because one module may stand under several names.
+        for module, attribute in {(model.get_submodule(owner), attribute): None for owner, _, attribute in places}:
+            prune.custom_from_mask(module, attribute, mask.to(parameters[key].device))
     return model
 
 
@@ -115,11 +124,10 @@ def save_masks(
         meta: anything that JSON can hold (scorer, sparsity, seed, ...).
 
     Raises:
-        InputError: if a mask is not boolean or `meta` is not JSON. Nothing is written then.
+        InputError: if a mask is not boolean, `meta` is not JSON, or the folder is missing. Nothing is written then.
     """
     for name, mask in masks.items():
-        if mask.dtype != torch.bool:
-            raise InputError(f"the mask of {name!r} has dtype {mask.dtype}; accepted is torch.bool, True = kept")
+        _check_boolean(name, mask)
     try:
         described = json.dumps(dict(meta or {}), sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -127,9 +135,12 @@ def save_masks(
     # safetensors sorts tensors by size and dtype, so the model's order travels in the header.
     header = {"meta": described, "order": json.dumps(list(masks)), "format": "pruneviz masks 1"}
     target = Path(path)
+    if not target.parent.is_dir():
+        raise InputError(f"there is no folder {os.fspath(target.parent)!r} to write masks to; make it first")
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
-        save_file({name: mask.cpu().contiguous() for name, mask in masks.items()}, temporary, metadata=header)
+        # Clones: masks may be views of one tensor, or one mask may stand under two names.
+        save_file({name: mask.cpu().clone().contiguous() for name, mask in masks.items()}, temporary, metadata=header)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -149,7 +160,7 @@ def load_masks(path: str | os.PathLike[str], device: torch.device | str = "cpu")
             order = json.loads(header.get("order", "null")) or list(file.keys())
             masks = {name: file.get_tensor(name) for name in order}
             meta = json.loads(header.get("meta", "{}"))
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, TypeError, OSError) as error:
         raise InputError(f"the mask file {os.fspath(path)!r} is damaged or not safetensors: {error}") from error
     for name, mask in masks.items():
         if mask.dtype != torch.bool:

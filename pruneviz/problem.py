@@ -10,11 +10,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
@@ -172,19 +174,48 @@ def finite_loss(loss: Tensor, index: int) -> Tensor:
 
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
-    """Gradients on, no autocast, no TF32, deterministic convolutions; everything is put back afterwards."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    """Gradients on, no autocast, no TF32, repeatable and twice differentiable kernels; all put back afterwards."""
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False),
+        repeatable_kernels(),
+        sdpa_kernel(SDPBackend.MATH),  # the fused kernels of attention have no second derivative
+        _full_precision(),
+    ):
+        yield
+
+
+@contextmanager
+def repeatable_kernels() -> Iterator[None]:
+    """Convolutions on a GPU give the same bits every time; the flags are put back afterwards."""
+    flags = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
     try:
-        with (
-            torch.enable_grad(),
-            torch.autocast("cpu", enabled=False),
-            torch.autocast("cuda", enabled=False),
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-        ):
-            yield
+        yield
     finally:
-        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = flags
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Float32 is float32 in every backend.
+
+    Set backend by backend: PyTorch refuses to read its older, common switch once one of these was used.
+    """
+    cuda: Any = torch.backends.cuda
+    cudnn: Any = torch.backends.cudnn
+    cpu: Any = torch.backends.mkldnn
+    backends = (cuda.matmul, cudnn.conv, cudnn.rnn, cpu.matmul, cpu.conv, cpu.rnn)
+    reduced = [(b, b.fp32_precision) for b in backends if b.fp32_precision not in ("ieee", "none")]
+    try:
+        for backend, _ in reduced:
+            backend.fp32_precision = "ieee"
+        yield
+    finally:
+        for backend, precision in reduced:
+            backend.fp32_precision = precision
 
 
 @contextmanager
@@ -219,6 +250,7 @@ def _prunable_names(model: nn.Module, prunable: Prunable) -> tuple[str, ...]:
     elif callable(prunable):
         names = [name for name, parameter in parameters.items() if prunable(name, parameter)]
     else:
+        prunable = [prunable] if isinstance(prunable, str) else prunable
         for name in prunable:
             check_choice("prunable parameter", name, parameters)
         names = [name for name in parameters if name in set(prunable)]
@@ -238,13 +270,11 @@ def _checked_batches(model: nn.Module, batches: Sequence[Batch]) -> tuple[Batch,
         if not (isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(t, Tensor) for t in batch)):
             raise InputError(f"batch {index} is {_brief(batch)}; a pair of tensors (x, y) is needed")
         x = batch[0]
-        if len(x) == 0:
+        if x.dim() == 0 or len(x) == 0:
             raise InputError(f"batch {index} holds no examples: x has shape {tuple(x.shape)}")
         for what, tensor in zip("xy", batch, strict=True):
             if tensor.device != reference.device:
-                raise InputError(
-                    f"{what} of batch {index} is on {tensor.device}, the model is on {reference.device}"
-                )
+                raise InputError(f"{what} of batch {index} is on {tensor.device}, the model is on {reference.device}")
         if x.is_floating_point() and x.dtype != reference.dtype:
             raise InputError(
                 f"x of batch {index} has dtype {x.dtype}, the weights {reference.dtype}; they must be equal"

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from pruneviz.data import ImageData, augment
 from pruneviz.errors import check_choice
 from pruneviz.masks import Masks, apply
+from pruneviz.problem import repeatable_kernels
 from pruneviz.recipe import RECIPES, Recipe
 
 PRECISIONS = ("bf16", "float32")
@@ -103,12 +104,13 @@ def train(
         weight_decay=recipe.weight_decay,
         fused=place.type in ("cpu", "cuda"),
     )
+    optimizer.zero_grad(set_to_none=True)  # gradients that the caller left behind are not part of the first step
     generator = torch.Generator(place).manual_seed(seed)
     losses, accuracies, validation, diverged, trained = [], [], [], False, 0
     steps = recipe.epochs * max(1, math.ceil(len(data.train_y) / recipe.batch_size))
     step, began, training_seconds = 0, time.perf_counter(), 0.0
     bar = tqdm(total=steps, unit="step", leave=False, disable=None if progress else True)
-    with bar, _own_random_state(place, seed), torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+    with bar, _own_random_state(place, seed), repeatable_kernels():
         for epoch in range(recipe.epochs):
             model.train()
             loss_sum, correct, epoch_began = (

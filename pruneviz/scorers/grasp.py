@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from pruneviz.errors import InputError, check_choice, check_number
+from pruneviz.errors import InputError, check_choice, check_number, check_seed
 from pruneviz.masks import Masks
 from pruneviz.problem import Batch, Problem, Weights, derivative, finite_loss, leaves_of
 from pruneviz.scorers.registry import Card, Scores, register
@@ -125,7 +125,7 @@ def _hessian_gradient(
 
 def _redraw_linear(problem: Problem, weights: Weights, masks: Masks | None, seed: int) -> Weights:
     """The weights with every `nn.Linear` among them drawn anew from Xavier's normal distribution."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     linear = {id(m.weight) for m in problem.model.modules() if isinstance(m, nn.Linear)}
     fresh = dict(weights)
     for name, parameter in problem.model.named_parameters():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from pruneviz.errors import check_seed
 from pruneviz.masks import Masks
 from pruneviz.problem import Problem
 from pruneviz.scorers.registry import Card, Scores, register
@@ -39,8 +40,11 @@ def random(problem: Problem, masks: Masks | None = None, *, seed: int = 0) -> Sc
 
     Returns:
         One tensor per prunable weight.
+
+    Raises:
+        InputError: a seed that no generator accepts.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     return {
         name: torch.rand(w.shape, generator=generator, dtype=torch.float64).to(w) for name, w in problem.weights.items()
     }
