@@ -1,0 +1,158 @@
+"""The mask explorer: which weights a method keeps, layer by layer, at any sparsity."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from pruneviz.allocate import allocate
+from pruneviz.errors import InputError, check_choice, check_sparsity
+from pruneviz.masks import Masks
+from pruneviz.problem import Problem
+from pruneviz.scorers import Scores
+from pruneviz.widgets import bundle, page
+from pruneviz.widgets.cuts import Cuts
+
+# The most that a page should carry inline for one widget, in characters of base64.
+MOST_INLINE = 1_000_000
+
+
+class MaskExplorer(anywidget.AnyWidget):  # type: ignore[misc]
+    """Choose a method and drag a sparsity; see every layer's density and one layer's mask.
+
+    In a notebook it is live: a method is scored when it is first chosen, and what is chosen can be read, set
+    and observed from Python. The same object also shows itself as HTML that works without a kernel, so that an
+    executed notebook stays interactive on a page that has `pruneviz.widgets.page.assets()`.
+
+    Args:
+        problem: model, batches and loss.
+        methods: what can be chosen, "scorer" or "scorer:scope"; the scope is "global" if none is given.
+        options: options of scorers, by the scorer's name.
+        method: the one chosen first; the first of `methods` if None.
+        sparsity: the fraction removed at first. The nearest point of the grid is taken.
+        layer: the layer whose mask is shown first; the largest if None.
+        grid: the sparsities of the slider, increasing, at most 255. None: 0 to 0.999, finer near 1, as far
+            as at least one weight is kept.
+        title: what is pruned, in a few words.
+        static: whether showing it also makes the interactive HTML form, for which all methods are scored.
+            None: only if that adds less than 1 MB to the notebook, which is the case up to about 150,000
+            weights and 5 methods. Without it the HTML form is a table of the method that is chosen.
+
+    Attributes:
+        method, sparsity, layer: what is chosen; traits, which can be set and observed.
+        status: what is being computed, or what went wrong, or "".
+
+    Raises:
+        InputError: an unknown scorer, scope, option or layer, or a grid that cannot be used. Setting a trait to
+            something unknown raises it too.
+    """
+
+    _esm = bundle.es_module("mask_explorer")
+    _css = bundle.style()
+
+    data = traitlets.Dict().tag(sync=True)
+    method = traitlets.Unicode().tag(sync=True)
+    sparsity = traitlets.Float().tag(sync=True)
+    layer = traitlets.Unicode().tag(sync=True)
+    status = traitlets.Unicode().tag(sync=True)
+
+    def __init__(
+        self,
+        problem: Problem,
+        methods: Sequence[str] = ("random:erk", "magnitude", "snip", "grasp"),
+        *,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        method: str | None = None,
+        sparsity: float = 0.9,
+        layer: str | None = None,
+        grid: Iterable[float] | None = None,
+        title: str | None = None,
+        static: bool | None = None,
+    ) -> None:
+        self._cuts = Cuts(problem, methods, options, grid, self._say)
+        self._title = title or ""
+        self._static = static
+        first = method or next(iter(self._cuts.methods))
+        check_choice("method", first, self._cuts.methods)
+        self._cuts.levels(first)
+        sizes = self._cuts.sizes
+        super().__init__(
+            data=self._live_data(),
+            method=first,
+            sparsity=sparsity,
+            layer=layer or max(sizes, key=lambda name: sizes[name]),
+        )
+        self.observe(self._on_method, names="method")
+
+    @property
+    def problem(self) -> Problem:
+        """The problem whose weights are shown."""
+        return self._cuts.problem
+
+    @property
+    def masks(self) -> Masks:
+        """The masks that are shown, exactly those of `pruneviz.allocate`: parameter name to boolean tensor."""
+        return allocate(self.scores, self.sparsity, self._cuts.methods[self.method][1])
+
+    @property
+    def scores(self) -> Scores:
+        """The raw scores of the chosen method."""
+        return self._cuts.scores(self.method)
+
+    def html(self) -> str:
+        """The interactive HTML fragment with all methods, for a page that has `page.assets()`."""
+        state = {"method": self.method, "sparsity": self.sparsity, "layer": self.layer}
+        return self._cuts.html(self._title, state)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the explorer as one HTML file that needs no kernel and no network; returns its path."""
+        return page.save(Path(path), self.html(), title=self._title or "Mask explorer")
+
+    @traitlets.validate("method")
+    def _known_method(self, proposal: dict[str, Any]) -> str:
+        return check_choice("method", proposal["value"], self._cuts.methods)
+
+    @traitlets.validate("sparsity")
+    def _on_grid(self, proposal: dict[str, Any]) -> float:
+        return self._cuts.nearest(check_sparsity(proposal["value"]))
+
+    @traitlets.validate("layer")
+    def _known_layer(self, proposal: dict[str, Any]) -> str:
+        return check_choice("layer", proposal["value"], self._cuts.sizes)
+
+    def _on_method(self, change: dict[str, Any]) -> None:
+        if change["new"] in self._cuts.known():
+            return
+        try:
+            self._cuts.levels(change["new"])
+        except InputError as error:
+            # In the browser nobody sees a traceback: the picture says what went wrong, Python code still hears it.
+            self.status = str(error)
+            raise
+        self.data = self._live_data()
+
+    def _live_data(self) -> dict[str, Any]:
+        return self._cuts.data(self._title, bytes, self._cuts.known())
+
+    def _say(self, text: str) -> None:
+        if "status" in self._trait_values:  # not while the widget is being made
+            self.status = text
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        shown = super()._repr_mimebundle_(**kwargs)
+        if shown is None:
+            return None
+        bundle_, metadata = shown
+        inline = 4 / 3 * sum(self._cuts.sizes.values()) * len(self._cuts.methods)
+        static = inline <= MOST_INLINE if self._static is None else self._static
+        bundle_["text/html"] = self.html() if static else self._cuts.table(self.sparsity, [self.method])
+        return bundle_, metadata
+
+    def __repr__(self) -> str:
+        """What is chosen, in one line."""
+        return f"MaskExplorer(method={self.method!r}, sparsity={self.sparsity!r}, layer={self.layer!r})"

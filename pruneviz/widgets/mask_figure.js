@@ -1,0 +1,71 @@
+// The chosen layer's mask with its caption.
+
+import { count, density, h, write } from "./dom.js";
+import { cutOff, paint, plan } from "./mask_picture.js";
+
+/** The figure; it is painted again when its width or the theme changes. Returns { element, update, watch }. */
+export function maskFigure() {
+  const canvas = h("canvas", { class: "pv-canvas", role: "img" });
+  const [name, shape, kept, legend] = [h("strong"), h("span"), h("p"), h("p", { class: "pv-legend" })];
+  const [across, down] = [h("span", { class: "pv-across" }), h("span", { class: "pv-down" })];
+  const stage = h("div", { class: "pv-stage" }, across, down, h("div", { class: "pv-paper" }, canvas));
+  const caption = h("figcaption", {}, h("p", { class: "pv-layer-name" }, name, shape), kept, legend);
+  const element = h("figure", { class: "pv-picture" }, caption, stage);
+  let last = null;
+
+  function draw() {
+    if (!last) return;
+    const [layer, levels, , index] = last;
+    const scale = Math.min(3, window.devicePixelRatio || 1);
+    const room = Math.max(120, element.clientWidth - 24);
+    const p = plan(layer.shape, Math.floor(room * scale), Math.floor(Math.min(room, 340) * scale));
+    const [vertical, horizontal] = p.turned ? [1, 0] : [0, 1];
+    const extent = (axis) => `${count(axis ? p.in : p.out)} ${layer.axes[axis]}`;
+    write(across, `${extent(horizontal)} →`);
+    write(down, `${extent(vertical)} →`);
+    canvas.classList.toggle("pv-unknown", !levels);
+    if (levels) paint(canvas, levels, index, p, scale);
+    legend.replaceChildren(h("i", { class: "pv-key pv-key-on" }), "kept ", h("i", { class: "pv-key" }), `removed · ${unit(p)}`);
+  }
+
+  function update(layer, levels, n, index) {
+    last = [layer, levels, n, index];
+    write(name, layer.label);
+    write(shape, ` ${layer.shape.join(" × ")}`);
+    const gone = levels ? cutOff(levels, index, layer.shape) : 0;
+    const rows = layer.shape.length > 1 ? layer.shape[0] : 1;
+    const empty = gone ? `; ${count(gone)} of ${count(rows)} ${layer.axes[0]} have none left` : "";
+    write(kept, levels ? `${count(n)} of ${count(layer.size)} kept, ${density(n, layer.size)}${empty}` : "no mask");
+    canvas.setAttribute("aria-label", levels ? `Mask of ${layer.label}: ${kept.textContent}.` : `No mask of ${layer.label} yet.`);
+    draw();
+  }
+
+  /** Paint again on a new width or theme, until the returned function is called. */
+  function watch() {
+    let width = 0;
+    const sizes = new ResizeObserver(() => {
+      if (element.clientWidth !== width) draw();
+      width = element.clientWidth;
+    });
+    sizes.observe(element);
+    const themes = new MutationObserver(draw);
+    const options = { attributes: true, attributeFilter: ["data-theme", "data-jp-theme-light", "data-jp-theme-name", "class"] };
+    [document.documentElement, document.body].forEach((node) => themes.observe(node, options));
+    const scheme = window.matchMedia("(prefers-color-scheme: dark)");
+    scheme.addEventListener("change", draw);
+    return () => {
+      sizes.disconnect();
+      themes.disconnect();
+      scheme.removeEventListener("change", draw);
+    };
+  }
+  return { element, update, watch };
+}
+
+/** What one square of the picture is. */
+function unit(p) {
+  const kernel = p.kh * p.kw > 1 ? `${p.kh}\u202f×\u202f${p.kw} kernel` : "";
+  if (!p.kernels) return `a square is a weight${kernel && `, a tile a ${kernel}`}`;
+  const what = p.block === 1 ? `a ${kernel}` : `${p.block}\u202f×\u202f${p.block} ${kernel ? `${kernel}s` : "weights"}`;
+  return `a square is ${what}: the stronger, the more is kept`;
+}
