@@ -108,7 +108,7 @@ class Cell:
     def label(self) -> str:
         """The cell in a few words, for progress and messages."""
         words = [self.dataset, self.model, self.scorer]
-        words += [f"{name}={value}" for name, value in self.options]  # type: ignore[misc]
+        words += [f"{name}={value}" for name, value in dict(self.options).items()]
         if self.scorer != DENSE:
             words += [f"{self.sparsity:g}", self.scope]
         return " ".join([*words, f"seed {self.seed}"])
@@ -172,8 +172,8 @@ def _check_options(value: object) -> tuple[tuple[str, Any], ...]:
     for name, setting in options.items():
         if not isinstance(name, str) or not isinstance(setting, str | int | float | bool):
             raise InputError(
-                f"options {options!r} are not accepted: {name!r} must be a name and its value one text, number or truth "
-                "value (several settings are a list of mappings)"
+                f"options {options!r} are not accepted: {name!r} must be a name, and its value one text, number or "
+                "truth value; several settings are a list of mappings"
             )
     # 200 and 200.0 are the same setting and must be the same cell.
     return tuple((n, int(v) if isinstance(v, float) and v.is_integer() else v) for n, v in sorted(options.items()))

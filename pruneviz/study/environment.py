@@ -52,7 +52,9 @@ def git_state() -> dict[str, Any] | None:
     # A virtual environment inside somebody else's repository is not the package's repository.
     if _git(package, "ls-files", "--error-unmatch", "errors.py") is None:
         return None
-    revision, changes = _git(package, "rev-parse", "HEAD"), _git(package, "status", "--porcelain", "--", ".")
+    # The rooms above the study cannot change a result.
+    computing = [".", *(f":(exclude){room}" for room in ("figures", "widgets", "cli.py"))]
+    revision, changes = _git(package, "rev-parse", "HEAD"), _git(package, "status", "--porcelain", "--", *computing)
     return None if revision is None else {"revision": revision.strip(), "dirty": bool(changes)}
 
 

@@ -52,9 +52,7 @@ def read_grid(path: str | os.PathLike[str]) -> list[Cell]:
     if not isinstance(blocks, list) or not blocks:
         raise InputError(f"{where}: 'cells' is {_kind(blocks)}; a list with at least one block is needed")
     cells = [
-        cell
-        for number, block in enumerate(blocks, 1)
-        for cell in _expand(block, defaults, f"{where}, block {number}")
+        cell for number, block in enumerate(blocks, 1) for cell in _expand(block, defaults, f"{where}, block {number}")
     ]
     return list(dict.fromkeys(cells))
 

@@ -88,7 +88,7 @@ def read(path: Path) -> dict[str, Any]:
         OSError: if there is none, or it cannot be read.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content: dict[str, Any] = json.loads(path.read_bytes())
         checksum = content.pop("checksum")
         if content["schema"] != SCHEMA:
             raise DamagedRecord(f"record {path.name} has version {content['schema']!r}; accepted is {SCHEMA}")

@@ -124,7 +124,9 @@ def pick_device(device: torch.device | str | None) -> torch.device:
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"device {str(device)!r} cannot be used here: {reason}; accepted: cpu, cuda, cuda:0") from error
+        raise InputError(
+            f"device {str(device)!r} cannot be used here: {reason}; accepted: cpu, cuda, cuda:0"
+        ) from error
     return place
 
 
@@ -184,16 +186,14 @@ class _Bench:
         """The cell's network before training, and the scores of its weights."""
         key = (cell.shard, cell.seed, cell.per_class, cell.batches, cell.batchnorm)
         if self._scored is None or self._scored[0] != key:
-            self._scored = (key, _score(cell, self.data, self.device))
+            self._scored = (key, _Scored(cell, self.data, self.device))
         return self._scored[1]
 
     def measure(self, cell: Cell) -> dict[str, Any]:
         """Prune, train and measure one cell; a record."""
         began = time.perf_counter()
         scored = self.scored(cell)
-        cutting = time.perf_counter()
-        masks = _cut(cell, scored)
-        score_seconds = scored.seconds + time.perf_counter() - cutting
+        masks, score_seconds = scored.cut(cell)
         flow = scored.flow if masks is None else gradient_flow(scored.problem, masks).norm_squared
         recipe = RECIPES[cell.recipe]
         result = train(
@@ -229,12 +229,33 @@ class _Bench:
         }
 
 
-@dataclass(frozen=True)
 class _Scored:
-    problem: Problem
-    scores: Scores | None  # None where the schedule scores again in each step, and for no pruning
-    flow: float
-    seconds: float
+    """A network before training, its gradient's norm, and its scores, computed when first asked for."""
+
+    def __init__(self, cell: Cell, data: ImageData, device: torch.device) -> None:
+        model = untrained(cell, data).to(device)
+        batches = scoring_batches(data, per_class=cell.per_class, batches=cell.batches, seed=cell.seed)
+        self.problem = Problem(model, batches, batchnorm=cell.batchnorm)
+        self.flow = gradient_flow(self.problem).norm_squared
+        self._scores: tuple[Scores, float] | None = None
+
+    def cut(self, cell: Cell) -> tuple[Masks | None, float]:
+        """The cell's masks, None for "dense", and the seconds that scoring and cutting took or had taken."""
+        began = time.perf_counter()
+        if cell.scorer == DENSE:
+            return None, 0.0
+        options = scorer_options(cell)
+        if cell.schedule != "one_shot":
+            steps = schedule.parse(cell.schedule)
+            masks = prune(self.problem, cell.scorer, cell.sparsity, scope=cell.scope, schedule=steps, **options)
+            return masks, time.perf_counter() - began
+        if self._scores is None:
+            scores = score(cell.scorer, self.problem, **options)
+            self._scores = (scores, time.perf_counter() - began)
+            began = time.perf_counter()
+        scores, seconds = self._scores
+        masks = allocate(scores, cell.sparsity, cell.scope)
+        return masks, seconds + time.perf_counter() - began
 
 
 def untrained(cell: Cell, data: ImageData) -> nn.Module:
@@ -255,30 +276,9 @@ def masks_of(cell: Cell, *, device: torch.device | str | None = None) -> Masks:
     Raises:
         InputError: if the data set is missing, or the network, the scorer or the cut refuses the cell.
     """
-    bench = _Bench(cell, pick_device(device), progress=False)
-    scored = bench.scored(cell)
-    masks = _cut(cell, scored)
+    scored = _Bench(cell, pick_device(device), progress=False).scored(cell)
+    masks, _ = scored.cut(cell)
     return allocate(scored.problem.weights, 0.0) if masks is None else masks
-
-
-def _score(cell: Cell, data: ImageData, device: torch.device) -> _Scored:
-    model = untrained(cell, data).to(device)
-    batches = scoring_batches(data, per_class=cell.per_class, batches=cell.batches, seed=cell.seed)
-    problem = Problem(model, batches, batchnorm=cell.batchnorm)
-    began = time.perf_counter()
-    scores = None if cell.scorer == DENSE else score(cell.scorer, problem, **scorer_options(cell))
-    seconds = time.perf_counter() - began
-    return _Scored(problem, scores, gradient_flow(problem).norm_squared, seconds)
-
-
-def _cut(cell: Cell, scored: _Scored) -> Masks | None:
-    if scored.scores is None:
-        return None
-    if cell.schedule == "one_shot":
-        return allocate(scored.scores, cell.sparsity, cell.scope)
-    steps = schedule.parse(cell.schedule)
-    options = scorer_options(cell)
-    return prune(scored.problem, cell.scorer, cell.sparsity, scope=cell.scope, schedule=steps, **options)
 
 
 def scorer_options(cell: Cell) -> dict[str, Any]:
