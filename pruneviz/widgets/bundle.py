@@ -59,5 +59,5 @@ def _plain(text: str, *, keep_default: bool = False) -> str:
     text = _NAMED.sub("", _IMPORT.sub("", text))
     left = [line for line in _LEFT_OVER.findall(text) if not (keep_default and _DEFAULT.match(line))]
     if left:
-        raise ValueError(f'cannot join this line: {left[0]!r}; accepted: import {{ name }} from "./file.js"; and export')
+        raise ValueError(f'cannot join this line: {left[0]!r}; accepted: import {{ name }} from "./file.js";')
     return text

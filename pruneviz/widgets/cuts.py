@@ -99,7 +99,12 @@ class Cuts:
         return {
             "title": heading,
             "layers": [
-                {"name": name, "shape": list(weight.shape), "size": weight.numel(), "axes": _axes(self.problem.model, name)}
+                {
+                    "name": name,
+                    "shape": list(weight.shape),
+                    "size": weight.numel(),
+                    "axes": _axes(self.problem.model, name),
+                }
                 for name, weight in self.problem.weights.items()
             ],
             "grid": list(self.grid),

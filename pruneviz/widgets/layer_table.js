@@ -8,9 +8,9 @@ const SCALES = {
   logarithmic: {
     at: (d) => (d <= 0 ? 0 : Math.max(0.012, 1 - Math.log10(d) / Math.log10(FLOOR))),
     ticks: [0.0001, 0.01, 1],
-    word: "Density (log)",
+    word: "log scale",
   },
-  linear: { at: (d) => d, ticks: [0, 0.5, 1], word: "Density (linear)" },
+  linear: { at: (d) => d, ticks: [0, 0.5, 1], word: "linear scale" },
 };
 
 /** Build the table; `choose(index)` is called when the reader picks a layer. Returns { element, update }. */
@@ -22,7 +22,7 @@ export function layerTable(layers, choose) {
   const toggle = h("button", { type: "button", class: "pv-scale", click: () => turn() });
   const rows = layers.map((layer, index) => row(layer, () => choose(index)));
   const all = row({ name: "", label: "all layers", size: total, shape: [0] }, null);
-  const body = h("tbody", { keydown: (event) => move(event) }, all.element, ...rows.map((r) => r.element));
+  const body = h("tbody", { keydown: (event) => move(event) }, ...rows.map((r) => r.element));
   const table = h(
     "table",
     { class: "pv-table" },
@@ -38,6 +38,7 @@ export function layerTable(layers, choose) {
         h("th", { scope: "col", class: "pv-col-kept" }, "Kept"),
         h("th", { scope: "col", class: "pv-col-share" }, h("span", { class: "pv-hidden" }, "Kept, in percent")),
       ),
+      all.element,
     ),
     body,
   );
@@ -50,7 +51,7 @@ export function layerTable(layers, choose) {
 
   function drawAxis() {
     const { at, ticks: marks, word } = SCALES[scale];
-    write(toggle, word);
+    toggle.replaceChildren(h("span", {}, "Density, "), word);
     toggle.title = `The bars' scale is ${scale}: click to change it`;
     table.dataset.scale = scale;
     const place = (d) => (d === FLOOR ? 0 : at(d));

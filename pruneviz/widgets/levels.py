@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ from pruneviz.errors import InputError, check_sparsity
 
 # Finer where networks break: steps of 1 % up to 90 %, then 0.5 %, 0.2 % and 0.1 %.
 DEFAULT_GRID: tuple[float, ...] = tuple(
-    thousandths / 1000 for thousandths in (*range(0, 900, 10), *range(900, 950, 5), *range(950, 990, 2), *range(990, 1000))
+    thousandths / 1000
+    for thousandths in (*range(0, 900, 10), *range(900, 950, 5), *range(950, 990, 2), *range(990, 1000))
 )
 MOST_POINTS = 255  # a level fits into one byte
 
@@ -60,7 +62,7 @@ def check_grid(grid: Iterable[float]) -> tuple[float, ...]:
     points = tuple(check_sparsity(sparsity) for sparsity in grid)
     if not 1 <= len(points) <= MOST_POINTS:
         raise InputError(f"the grid has {len(points)} sparsities; accepted are 1 to {MOST_POINTS}")
-    for before, after in zip(points, points[1:], strict=False):
+    for before, after in pairwise(points):
         if after <= before:
             raise InputError(f"the grid has {after} after {before}; accepted are sparsities that increase")
     return points

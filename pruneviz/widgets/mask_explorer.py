@@ -22,7 +22,7 @@ from pruneviz.widgets.cuts import Cuts
 MOST_INLINE = 1_000_000
 
 
-class MaskExplorer(anywidget.AnyWidget):  # type: ignore[misc]
+class MaskExplorer(anywidget.AnyWidget):
     """Choose a method and drag a sparsity; see every layer's density and one layer's mask.
 
     In a notebook it is live: a method is scored when it is first chosen, and what is chosen can be read, set
@@ -127,6 +127,7 @@ class MaskExplorer(anywidget.AnyWidget):  # type: ignore[misc]
 
     def _on_method(self, change: dict[str, Any]) -> None:
         if change["new"] in self._cuts.known():
+            self.status = ""  # of a method that failed before
             return
         try:
             self._cuts.levels(change["new"])

@@ -21,7 +21,7 @@ export function notes(layers, digits, show) {
 
   function sentences(now, asked) {
     if (!now.reached) return [{ kind: "alert", text: `Not possible at ${percent(now.sparsity, digits)}: ${now.chosen.limit}.` }];
-    if (now.kept === null) return [{ kind: "few", text: "The masks appear when the scores are there." }];
+    if (now.kept === null) return []; // the status says what is being computed
     const marked = (sign) => layers.flatMap((layer, i) => (signOf(now.kept[i], layer) === sign ? [i] : []));
     const [gone, few, lines] = [marked("alert"), marked("few"), []];
     if (gone.length) {

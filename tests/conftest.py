@@ -1,0 +1,71 @@
+"""A real browser for the tests that need one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+HERE = {"127.0.0.1", "localhost", "::1"}
+
+
+def find_chromium() -> str:
+    """The browser's path; CHROMIUM in the environment overrides it. Missing: a skip, or a failure where CI is set."""
+    for name in (os.environ.get("CHROMIUM"), *NAMES):
+        if name and (path := shutil.which(name)):
+            return path
+    message = "no Chromium found: `apt-get install chromium`, or set CHROMIUM to the path of one"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+def watch(page: Page) -> list[str]:
+    """What goes wrong on a page from now on: a list that grows."""
+    faults: list[str] = []
+
+    def of_request(url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https", "ws", "wss") and parts.hostname not in HERE:
+            faults.append(f"request to another host: {url}")
+
+    page.on("console", lambda m: faults.append(f"console {m.type}: {m.text}") if m.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(f"page error: {error}"))
+    page.on("requestfailed", lambda r: faults.append(f"request failed: {r.url} ({r.failure})"))
+    page.on("request", lambda r: of_request(r.url))
+    page.on("websocket", lambda w: of_request(w.url))
+    page.on("response", lambda r: faults.append(f"status {r.status}: {r.url}") if r.status >= 400 else None)
+    return faults
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser for a module's tests; not for the session, because its event loop would block other tests'."""
+    path = find_chromium()
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh page of 1100 x 800; the test fails if anything went wrong on it, or if it asked another host."""
+    context = browser.new_context(viewport={"width": 1100, "height": 800})
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    faults = watch(page)
+    yield page
+    context.close()
+    assert not faults, "\n".join(faults)
