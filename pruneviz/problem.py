@@ -100,11 +100,18 @@ class Problem:
             weights: values of the prunable weights; those left out are taken from the model.
             x: one batch of inputs.
         """
-        state: Weights = {name: p.detach() for name, p in self.model.named_parameters()}
-        state.update({name: b.clone() for name, b in self.model.named_buffers()})
-        state.update(weights)
+        values = {id(p): weights.get(name, p.detach()) for name, p in self.model.named_parameters()}
+        values.update({id(b): b.clone() for b in self.model.buffers()})
+        # Each place that holds a tensor exactly once: torch leaves its substitutes behind in a module that it
+        # reaches under two names.
+        state: Weights = {}
+        for path, module in self.model.named_modules():
+            for name, p in module.named_parameters(path, recurse=False, remove_duplicate=False):
+                state[name] = values[id(p)]
+            for name, b in module.named_buffers(path, recurse=False, remove_duplicate=False):
+                state[name] = values[id(b)]
         with _evaluation_mode(self.model, self.batchnorm), _frozen_random_state(self.device):
-            result: Tensor = functional_call(self.model, state, (x,))
+            result: Tensor = functional_call(self.model, state, (x,), tie_weights=False)
         return result
 
     def loss(self, weights: Mapping[str, Tensor], batch: Batch, temperature: float = 1.0) -> Tensor:
@@ -168,7 +175,7 @@ def finite_loss(loss: Tensor, index: int) -> Tensor:
             f"the loss of batch {index} has shape {tuple(loss.shape)}; a scalar is needed (a mean over the batch)"
         )
     if not bool(torch.isfinite(loss)):
-        raise InputError(f"the loss of batch {index} is {float(loss)}; scores need a finite loss")
+        raise InputError(f"the loss of batch {index} is {float(loss.detach())}; scores need a finite loss")
     return loss
 
 
