@@ -1,0 +1,31 @@
+"""Pictures of results: one module per picture, each a function from a table to matplotlib axes.
+
+>>> axes = pv.figures.accuracy(table)
+>>> pv.figures.show(axes, alt="Accuracy falls with sparsity.", caption="Test accuracy of the last epoch.")
+
+Every function draws one setting (data set, network, recipe) and refuses a table that mixes several.
+"""
+
+from pruneviz.figures.accuracy import accuracy
+from pruneviz.figures.density import density
+from pruneviz.figures.gradient import gradient
+from pruneviz.figures.methods import method_names
+from pruneviz.figures.picture import Picture, show
+from pruneviz.figures.report import accuracy_table, what_was_run
+from pruneviz.figures.style import look
+from pruneviz.figures.summary import Summary, summarize, summarize_by
+
+__all__ = [
+    "Picture",
+    "Summary",
+    "accuracy",
+    "accuracy_table",
+    "density",
+    "gradient",
+    "look",
+    "method_names",
+    "show",
+    "summarize",
+    "summarize_by",
+    "what_was_run",
+]

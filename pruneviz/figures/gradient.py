@@ -1,0 +1,100 @@
+"""Gradient norm before training: how much of the dense network's gradient flow a mask leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pruneviz.figures.accuracy import legend_title
+from pruneviz.figures.methods import DENSE, one_setting, pruned_methods
+from pruneviz.figures.style import (
+    FAINT,
+    INK,
+    Mark,
+    draw_interval,
+    draw_runs,
+    legend_above,
+    log_ticks,
+    look,
+    marks,
+    new_axes,
+    plain,
+    remaining,
+    sparsity_axis,
+)
+from pruneviz.figures.summary import LEAST_FOR_INTERVAL, summarize
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+_SPREAD = 0.055
+
+
+def gradient(table: pd.DataFrame, *, level: float = 0.95, ax: Axes | None = None) -> Axes:
+    """The squared gradient norm after masking, relative to the same network before masking.
+
+    Both norms are of the loss on the scoring batches before any training, over the weights that are kept (Wang
+    et al. 2020, equation 5). The mean is geometric, as fits a ratio; it has an interval (Student's t of the
+    logarithms) from three runs on, and fewer runs are shown one by one. A run whose gradient vanished lies on
+    the line "0" below.
+
+    Args:
+        table: rows of one setting, with the columns of a table of records.
+        level: of the interval.
+        ax: where to draw; None for a new figure.
+
+    Raises:
+        InputError: an empty table, one that mixes experiments, or one without pruned networks.
+    """
+    named = one_setting(table)
+    named = one_setting(named[named["scorer"] != DENSE])
+    named = named.assign(ratio=named["gradient_norm_squared"] / named["gradient_norm_squared_dense"])
+    methods = pruned_methods(named)
+    with look():
+        ax = new_axes(3.8, ax)
+        length = sparsity_axis(ax, list(named["sparsity"]))
+        ax.set_yscale("log")
+        positive = named.loc[named["ratio"] > 0, "ratio"]
+        zero = float(positive.min()) / 4.0 if len(positive) else 0.1
+        counts: list[int] = []
+        for index, (method, mark) in enumerate(marks(methods).items()):
+            shift = length * _SPREAD * ((index + 0.5) / len(methods) - 0.5)
+            counts += _draw_method(ax, named[named["method"] == method], level, mark, shift, zero)
+        ax.axhline(1.0, color=INK, linewidth=1.2, linestyle="--", zorder=1, label="before masking")
+        _ratio_axis(ax, zero if bool((named["ratio"] == 0).any()) else None)
+        legend_above(ax, legend_title(counts, level, mean="geometric mean"))
+    return ax
+
+
+def _draw_method(ax: Axes, rows: pd.DataFrame, level: float, mark: Mark, shift: float, zero: float) -> list[int]:
+    """Draw one method; returns how many runs each of its points has."""
+    line, counts = [], []
+    for sparsity, values in rows.sort_values("sparsity").groupby("sparsity")["ratio"]:
+        at = remaining(float(sparsity)) + shift  # type: ignore[arg-type]
+        counts.append(len(values))
+        if bool((values == 0).any()):  # no geometric mean
+            draw_runs(ax, at, list(values.where(values > 0, zero)), mark)
+            continue
+        point = summarize(values, level=level, geometric=True)
+        line.append((at, point.mean))
+        if point.n >= LEAST_FOR_INTERVAL:
+            draw_interval(ax, at, point.mean, point.low, point.high, mark)
+        else:
+            draw_runs(ax, at, list(values), mark)
+    width = 1.4 if min(counts) >= LEAST_FOR_INTERVAL else 0.8
+    ax.plot([x for x, _ in line], [y for _, y in line], "-", color=mark.color, linewidth=width, zorder=2)
+    ax.plot([], [], "-", linewidth=1.4, label=str(rows["method"].iloc[0]), **mark.style)
+    return counts
+
+
+def _ratio_axis(ax: Axes, zero: float | None) -> None:
+    low, high = ax.get_ylim()
+    low, high = min(low, 0.5), max(high, 2.0)
+    log_ticks(ax.yaxis, low, high)
+    if zero is not None:
+        low = min(low, zero / 1.5)
+        ticks = [float(tick) for tick in ax.get_yticks() if tick > 1.5 * zero]
+        ax.set_yticks([zero, *ticks], ["0", *map(plain, ticks)])
+        ax.axhline(zero, color=FAINT, linewidth=0.8, linestyle=":", zorder=1)
+    ax.set_ylim(low, high)
+    ax.set_ylabel("squared gradient norm,\nafter / before masking (log scale)")

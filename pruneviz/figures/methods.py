@@ -1,0 +1,78 @@
+"""What a row of the table is called: a method is a scorer with its scope, its options and its schedule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pruneviz.errors import InputError
+from pruneviz.scorers import scorers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DENSE = "dense"
+#: What a figure holds fixed. Rows that differ in one of these are different experiments.
+SETTING = ("dataset", "fraction", "model", "width", "init", "recipe", "precision")
+# Choices that are part of a method's name only where the methods differ in them.
+_SCORING = {"batchnorm": "batch norm in {} mode", "per_class": "{} images per class", "batches": "{} scoring batches"}
+_SCOPES = {"erk": "ERK"}
+# Baselines first, then by year; a scorer of one's own comes after these.
+_ORDER = ("random", "magnitude", "snip", "grasp")
+
+
+def method_names(table: pd.DataFrame) -> pd.Series:
+    """The name of each row's method, as readers know it: "Dense", "SNIP", "Random (ERK)".
+
+    Whatever makes two methods different is in the name: a scope other than "global", a schedule of several
+    steps, options of the scorer, and how it was scored where the table has more than one way.
+    """
+    pruned = table[table["scorer"] != DENSE]
+    varying = {column: text for column, text in _SCORING.items() if pruned[column].nunique() > 1}
+    names = [_name(row, varying) for row in table.to_dict("records")]
+    import pandas as pd
+
+    return pd.Series(names, index=table.index, name="method", dtype="object")
+
+
+def one_setting(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with a column `method`, dense rows first.
+
+    Raises:
+        InputError: an empty table, or rows of different experiments, naming the column to choose from.
+    """
+    if len(table) == 0:
+        raise InputError("the table has no rows; there is nothing to draw")
+    for column in SETTING:
+        found = table[column].unique()
+        if len(found) > 1:
+            one = found[0].item() if hasattr(found[0], "item") else found[0]
+            raise InputError(
+                f"the table mixes {column} {', '.join(map(str, found))}; one figure shows one of them: "
+                f"table[table.{column} == {one!r}]"
+            )
+    named = table.assign(method=method_names(table))
+    return named.sort_values("scorer", key=lambda column: column != DENSE, kind="stable", ignore_index=True)
+
+
+def pruned_methods(named: pd.DataFrame) -> list[str]:
+    """The names of the methods that prune, in the order in which figures and tables show them."""
+    order = list(dict.fromkeys([*_ORDER, *scorers(), *named["scorer"]]))
+    pruned = named[named["scorer"] != DENSE].drop_duplicates("method")
+    place = {row["method"]: order.index(row["scorer"]) for row in pruned.to_dict("records")}
+    return sorted(place, key=lambda name: place[name])
+
+
+def _name(row: Mapping[Any, Any], varying: dict[str, str]) -> str:
+    scorer = str(row["scorer"])
+    if scorer == DENSE:
+        return "Dense"
+    card = scorers().get(scorer)
+    details = [] if row["scope"] == "global" else [_SCOPES.get(str(row["scope"]), str(row["scope"]))]
+    if row["schedule"] != "one_shot":
+        kind, _, steps = str(row["schedule"]).partition(":")
+        details.append(f"{kind}, {steps} steps")
+    details += [f"{name} {value}" for name, value in json.loads(str(row["options"])).items()]
+    details += [text.format(row[column]) for column, text in varying.items()]
+    return (card.title if card else scorer) + (f" ({', '.join(details)})" if details else "")
