@@ -18,6 +18,7 @@ from pruneviz.figures.style import (
     percent,
     remaining,
     runs_phrase,
+    side_by_side,
     sparsity_axis,
 )
 from pruneviz.figures.summary import LEAST_FOR_INTERVAL, summarize, summarize_by
@@ -25,9 +26,6 @@ from pruneviz.figures.summary import LEAST_FOR_INTERVAL, summarize, summarize_by
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-# Methods at the same sparsity are drawn side by side, within this share of the axis.
-_SPREAD = 0.055
 
 
 def accuracy(
@@ -47,6 +45,8 @@ def accuracy(
     Raises:
         InputError: an empty table, or one that mixes experiments.
     """
+    from matplotlib.ticker import MaxNLocator
+
     named = one_setting(table)
     methods = pruned_methods(named)
     counts = {str(method): list(rows.groupby("sparsity").size()) for method, rows in named.groupby("method")}
@@ -56,13 +56,14 @@ def accuracy(
     with look():
         ax = new_axes(3.6, ax)
         length = sparsity_axis(ax, list(named.loc[named["scorer"] != DENSE, "sparsity"]) or [0.0])
-        for index, (method, mark) in enumerate(marks(methods).items()):
-            shift = length * _SPREAD * ((index + 0.5) / len(methods) - 0.5)
-            _draw_method(ax, named[named["method"] == method], column, level, mark, shift, labels[method])
+        shifts = side_by_side(methods, length)
+        for method, mark in marks(methods).items():
+            _draw_method(ax, named[named["method"] == method], column, level, mark, shifts[method], labels[method])
         _draw_dense(ax, named[named["scorer"] == DENSE], column, level, labels)
         if bool(named["diverged"].any()):
             ax.plot([], [], "x", color=INK, label="diverged")
         ax.set_ylabel(f"{column.replace('_', ' ')} (%)")
+        ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         ax.set_ylim(top=min(ax.get_ylim()[1], 101.0))
         legend_above(ax, legend_title(everywhere, level))
     return ax

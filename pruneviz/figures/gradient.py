@@ -19,6 +19,7 @@ from pruneviz.figures.style import (
     new_axes,
     plain,
     remaining,
+    side_by_side,
     sparsity_axis,
 )
 from pruneviz.figures.summary import LEAST_FOR_INTERVAL, summarize
@@ -26,8 +27,6 @@ from pruneviz.figures.summary import LEAST_FOR_INTERVAL, summarize
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-_SPREAD = 0.055
 
 
 def gradient(table: pd.DataFrame, *, level: float = 0.95, ax: Axes | None = None) -> Axes:
@@ -57,9 +56,9 @@ def gradient(table: pd.DataFrame, *, level: float = 0.95, ax: Axes | None = None
         positive = named.loc[named["ratio"] > 0, "ratio"]
         zero = float(positive.min()) / 4.0 if len(positive) else 0.1
         counts: list[int] = []
-        for index, (method, mark) in enumerate(marks(methods).items()):
-            shift = length * _SPREAD * ((index + 0.5) / len(methods) - 0.5)
-            counts += _draw_method(ax, named[named["method"] == method], level, mark, shift, zero)
+        shifts = side_by_side(methods, length)
+        for method, mark in marks(methods).items():
+            counts += _draw_method(ax, named[named["method"] == method], level, mark, shifts[method], zero)
         ax.axhline(1.0, color=INK, linewidth=1.2, linestyle="--", zorder=1, label="before masking")
         _ratio_axis(ax, zero if bool((named["ratio"] == 0).any()) else None)
         legend_above(ax, legend_title(counts, level, mean="geometric mean"))

@@ -51,6 +51,8 @@ _MARKS = {
     "SNIP": Mark(BLUE, "^"),
     "GraSP": Mark(VERMILION, "D"),
 }
+# Methods at the same sparsity are drawn side by side, within this share of the axis.
+_SPREAD = 0.07
 _SPARE = [Mark(color, marker) for marker, color in zip("PXh*<>p", PALETTE[::-1], strict=True)]
 
 
@@ -106,12 +108,19 @@ def new_axes(height: float, ax: Axes | None) -> Axes:
 def draw_interval(ax: Axes, x: float, mean: float, low: float, high: float, mark: Mark) -> None:
     """Draw one point with its interval."""
     ends = [[mean - low], [high - mean]]
-    ax.errorbar(x, mean, yerr=ends, capsize=2.5, capthick=1.2, elinewidth=1.2, zorder=3, **mark.style)
+    ax.errorbar(x, mean, yerr=ends, fmt="none", ecolor=mark.color, elinewidth=1.2, capsize=2.2, capthick=1.2, zorder=3)
+    draw_runs(ax, x, [mean], mark)
 
 
 def draw_runs(ax: Axes, x: float, values: Sequence[float], mark: Mark) -> None:
     """Draw each run as a point."""
     ax.plot([x] * len(values), values, linestyle="none", zorder=3, **mark.style)
+
+
+def side_by_side(methods: Sequence[str], length: float) -> dict[str, float]:
+    """How far each method's points are moved sideways, on a sparsity axis of this length."""
+    count = len(methods)
+    return {method: length * _SPREAD * ((index + 0.5) / count - 0.5) for index, method in enumerate(methods)}
 
 
 def legend_above(ax: Axes, title: str, columns: int = 2) -> None:
