@@ -235,3 +235,12 @@ def random_masks(of: pv.Problem, *, density: float = 0.6, seed: int = 2) -> pv.M
     """Masks that keep each weight with this probability."""
     generator = torch.Generator().manual_seed(seed)
     return {name: torch.rand(w.shape, generator=generator) < density for name, w in of.weights.items()}
+
+
+def close(scores: pv.Scores, expected: pv.Scores, *, rtol: float = 1e-8) -> None:
+    """Equal relative to the largest score: single scores may be differences of larger numbers."""
+    assert list(scores) == list(expected)
+    top = max(float(s.abs().max()) for s in expected.values())
+    assert top > 0
+    for name, s in scores.items():
+        torch.testing.assert_close(s, expected[name], rtol=0, atol=rtol * top, msg=lambda m, n=name: f"{n}: {m}")

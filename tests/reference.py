@@ -14,6 +14,7 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Values = dict[str, Tensor]
 Batch = tuple[Tensor, Tensor]
@@ -24,43 +25,59 @@ Batch = tuple[Tensor, Tensor]
 # ---------------------------------------------------------------------------------------------------------
 
 
-def values_of(problem, masks: Mapping[str, Tensor] | None = None) -> Values:
-    """The prunable weights of the problem's model, times the masks."""
-    parameters = dict(problem.model.named_parameters())
-    values = {name: parameters[name].detach().clone() for name in problem.names}
-    for name in masks or {}:
-        values[name] = values[name] * masks[name].to(values[name].dtype)
-    return values
+class Network:
+    """A copy of a problem's model that takes any tensors in the place of its prunable parameters."""
 
+    def __init__(self, problem) -> None:
+        self.problem = problem
+        self.model = copy.deepcopy(problem.model)
+        parameters = dict(self.model.named_parameters())
+        self.dense = {name: parameters[name].detach().clone() for name in problem.names}
+        names = {id(parameters[name]): name for name in problem.names}
+        self.places: list[tuple[nn.Module, str, str]] = []
+        for module in self.model.modules():
+            for attribute, parameter in list(module._parameters.items()):
+                if id(parameter) in names:
+                    del module._parameters[attribute]
+                    self.places.append((module, attribute, names[id(parameter)]))
+        for module in self.model.modules():
+            is_batchnorm = isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+            module.training = is_batchnorm and problem.batchnorm == "train"
 
-def network_with(model: nn.Module, values: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of the model that holds these tensors, wherever it held the parameters of those names."""
-    twin = copy.deepcopy(model)
-    replaced = {id(p): values[name] for name, p in twin.named_parameters() if name in values}
-    for module in twin.modules():
-        for attribute, parameter in list(module._parameters.items()):
-            if id(parameter) in replaced:
-                del module._parameters[attribute]
-                setattr(module, attribute, replaced[id(parameter)])
-    return twin
+    def values(self, masks: Mapping[str, Tensor] | None = None) -> Values:
+        """The prunable weights, times the masks."""
+        values = {name: value.clone() for name, value in self.dense.items()}
+        for name in masks or {}:
+            values[name] = values[name] * masks[name].to(values[name].dtype)
+        return values
 
+    def loss_of_batch(self, values: Values, batch: Batch, temperature: float = 1.0) -> Tensor:
+        """The loss of one batch at these weights, everything but batch normalization in evaluation mode."""
+        for module, attribute, name in self.places:
+            setattr(module, attribute, values[name])
+        x, y = batch
+        with sdpa_kernel(SDPBackend.MATH):  # the one kernel that can be differentiated twice
+            return self.problem.loss_function(self.model(x) / temperature, y)
 
-def loss_of_batch(problem, values: Values, batch: Batch, temperature: float = 1.0) -> Tensor:
-    """The loss of one batch at these weights, everything but batch normalization in evaluation mode."""
-    twin = network_with(problem.model, values)
-    for module in twin.modules():
-        is_batchnorm = isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
-        module.training = is_batchnorm and problem.batchnorm == "train"
-    x, y = batch
-    return problem.loss_function(twin(x) / temperature, y)
+    def loss(self, values: Values, batches: Sequence[Batch] | None = None, temperature: float = 1.0) -> Tensor:
+        """The loss summed over batches."""
+        total = torch.zeros((), dtype=torch.float64)
+        for batch in self.problem.batches if batches is None else batches:
+            total = total + self.loss_of_batch(values, batch, temperature)
+        return total
 
+    def gradient(self, vector: Tensor, batches=None, temperature=1.0, *, graph=False) -> Tensor:
+        """The gradient of the summed loss with respect to all prunable weights in one vector."""
+        point = vector if vector.requires_grad else vector.detach().requires_grad_()
+        loss = self.loss(unflat(point, self.dense), batches, temperature)
+        (gradient,) = torch.autograd.grad(loss, point, create_graph=graph)
+        return gradient
 
-def loss_of(problem, values: Values, batches: Sequence[Batch] | None = None, temperature: float = 1.0) -> Tensor:
-    """The loss summed over batches."""
-    total = torch.zeros((), dtype=torch.float64)
-    for batch in problem.batches if batches is None else batches:
-        total = total + loss_of_batch(problem, values, batch, temperature)
-    return total
+    def hessian(self, vector: Tensor, batches=None, temperature=1.0) -> Tensor:
+        """The dense Hessian of the summed loss, row by row, each by differentiating one entry of the gradient."""
+        point = vector.detach().requires_grad_()
+        gradient = self.gradient(point, batches, temperature, graph=True)
+        return torch.stack([torch.autograd.grad(entry, point, retain_graph=True)[0] for entry in gradient])
 
 
 def flat(values: Mapping[str, Tensor]) -> Tensor:
@@ -72,26 +89,15 @@ def unflat(vector: Tensor, like: Mapping[str, Tensor]) -> Values:
     return {name: part.reshape(like[name].shape) for name, part in zip(like, parts, strict=True)}
 
 
-def gradient_vector(problem, vector: Tensor, like: Values, batches=None, temperature=1.0, *, graph=False) -> Tensor:
-    """The gradient of the summed loss with respect to all prunable weights in one vector."""
-    point = vector if vector.requires_grad else vector.detach().requires_grad_()
-    loss = loss_of(problem, unflat(point, like), batches, temperature)
-    (gradient,) = torch.autograd.grad(loss, point, create_graph=graph)
-    return gradient
-
-
-def dense_hessian(problem, vector: Tensor, like: Values, batches=None, temperature=1.0) -> Tensor:
-    """The Hessian of the summed loss, one row per weight, each by differentiating one entry of the gradient."""
-    point = vector.detach().requires_grad_()
-    gradient = gradient_vector(problem, point, like, batches, temperature, graph=True)
-    rows = []
-    for entry in gradient:
-        if entry.requires_grad:
-            (row,) = torch.autograd.grad(entry, point, retain_graph=True, allow_unused=True)
-        else:
-            row = None
-        rows.append(torch.zeros_like(point) if row is None else row)
-    return torch.stack(rows)
+def change_with_each_weight(function: Callable[[Tensor], float], vector: Tensor, step: float = 1e-5) -> Tensor:
+    """Central differences: scale one weight after the other a little up and down, per unit of the factor."""
+    change = torch.zeros_like(vector)
+    for j in range(len(vector)):
+        up, down = vector.clone(), vector.clone()
+        up[j] *= 1 + step
+        down[j] *= 1 - step
+        change[j] = (function(up) - function(down)) / (2 * step)
+    return change
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -101,29 +107,25 @@ def dense_hessian(problem, vector: Tensor, like: Values, batches=None, temperatu
 
 def snip_by_masks(problem, masks=None) -> Values:
     """Equation 5 as it is written: the derivative of L(c * w) with respect to c, at c = 1, then its size."""
-    values = values_of(problem, masks)
-    c = {name: torch.ones_like(value).requires_grad_() for name, value in values.items()}
+    network = Network(problem)
+    values = network.values(masks)
     total = {name: torch.zeros_like(value) for name, value in values.items()}
     for batch in problem.batches:
-        loss = loss_of_batch(problem, {name: c[name] * values[name] for name in values}, batch)
+        c = {name: torch.ones_like(value).requires_grad_() for name, value in values.items()}
+        loss = network.loss_of_batch({name: c[name] * values[name] for name in values}, batch)
         for name, derivative in zip(values, torch.autograd.grad(loss, list(c.values())), strict=True):
             total[name] += derivative  # signed; the size is taken last (Lee et al. 2020)
     return {name: value.abs() for name, value in total.items()}
 
 
-def snip_by_differences(problem, masks=None, step: float = 1e-5) -> Values:
-    """Equation 4: scale one weight after the other a little down and up, and see what the loss does."""
-    values = values_of(problem, masks)
-    vector = flat(values)
-    change = torch.zeros_like(vector)
-    for j in range(len(vector)):
-        losses = []
-        for factor in (1 + step, 1 - step):
-            moved = vector.clone()
-            moved[j] *= factor
-            losses.append(float(loss_of(problem, unflat(moved, values))))
-        change[j] = (losses[0] - losses[1]) / (2 * step)
-    return unflat(change.abs(), values)
+def snip_by_differences(problem) -> Values:
+    """Equation 4: what the loss does when the mask of one weight after the other moves away from 1."""
+    network = Network(problem)
+    with torch.no_grad():
+        change = change_with_each_weight(
+            lambda vector: float(network.loss(unflat(vector, network.dense))), flat(network.dense)
+        )
+    return unflat(change.abs(), network.dense)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -133,38 +135,31 @@ def snip_by_differences(problem, masks=None, step: float = 1e-5) -> Values:
 
 def grasp_dense(problem, masks=None, *, temperature=200.0, of_gradient=None, of_hessian=None, values=None) -> Values:
     """Equation 8 with a dense Hessian: w * (H g). Removed weights are zero in w and in g."""
-    values = values_of(problem, masks) if values is None else values
+    network = Network(problem)
+    values = network.values(masks) if values is None else values
     vector = flat(values)
-    direction = gradient_vector(problem, vector, values, of_gradient, temperature)
-    for name, part in unflat(direction, values).items():
-        if masks is not None and name in masks:
-            part[~masks[name]] = 0.0  # a view: changes `direction`
-    hessian = dense_hessian(problem, vector, values, of_hessian, temperature)
-    return unflat(vector * (hessian @ direction), values)
+    direction = unflat(network.gradient(vector, of_gradient, temperature), values)
+    for name in masks or {}:
+        direction[name] = direction[name] * masks[name].to(direction[name].dtype)
+    return unflat(vector * (network.hessian(vector, of_hessian, temperature) @ flat(direction)), values)
 
 
-def grasp_by_differences(problem, *, temperature=1.0, step: float = 1e-5) -> Values:
-    """Half of what the squared gradient norm gains, per unit, when one weight after the other is scaled up.
+def grasp_by_differences(problem, *, temperature=1.0) -> Values:
+    """Half of what the squared gradient norm gains when one weight after the other is scaled up.
 
     Independent of any second derivative: d/dc of 1/2 ||g(c * w)||^2 at c = 1 is w * (H g).
     """
-    values = values_of(problem)
-    vector = flat(values)
-    change = torch.zeros_like(vector)
-    for j in range(len(vector)):
-        norms = []
-        for factor in (1 + step, 1 - step):
-            moved = vector.clone()
-            moved[j] *= factor
-            norms.append(float(gradient_vector(problem, moved, values, None, temperature).square().sum()))
-        change[j] = 0.5 * (norms[0] - norms[1]) / (2 * step)
-    return unflat(change, values)
+    network = Network(problem)
+    change = change_with_each_weight(
+        lambda vector: 0.5 * float(network.gradient(vector, None, temperature).square().sum()), flat(network.dense)
+    )
+    return unflat(change, network.dense)
 
 
 def grasp_official(problem, masks=None, *, temperature=200.0, seed=0) -> Values:
     """The authors' code: Xavier weights in every linear layer, and each batch in two halves, sorted by class."""
     generator = torch.Generator().manual_seed(seed)
-    values = values_of(problem, masks)
+    values = Network(problem).values(masks)
     linear = {id(m.weight) for m in problem.model.modules() if isinstance(m, nn.Linear)}
     for name, parameter in problem.model.named_parameters():
         if name in values and id(parameter) in linear:
@@ -190,7 +185,7 @@ def grasp_synflow(problem, masks=None, *, temperature=200.0) -> Values:
 
 def grasp_frankle(problem, masks=None, *, temperature=200.0) -> Values:
     """Frankle et al. 2021: each batch is scored alone, with its own gradient, and the scores are added."""
-    total = {name: torch.zeros_like(value) for name, value in values_of(problem).items()}
+    total = {name: torch.zeros_like(value) for name, value in Network(problem).dense.items()}
     for batch in problem.batches:
         alone = grasp_dense(problem, masks, temperature=temperature, of_gradient=[batch], of_hessian=[batch])
         for name, score in alone.items():
@@ -200,8 +195,9 @@ def grasp_frankle(problem, masks=None, *, temperature=200.0) -> Values:
 
 def gradient_flow(problem, masks=None) -> dict[str, float]:
     """Equation 5 of Wang et al. 2020, layer by layer, entry by entry, over the weights that are kept."""
-    values = values_of(problem, masks)
-    gradient = unflat(gradient_vector(problem, flat(values), values), values)
+    network = Network(problem)
+    values = network.values(masks)
+    gradient = unflat(network.gradient(flat(values)), values)
     flow = {}
     for name, g in gradient.items():
         kept = torch.ones_like(g, dtype=torch.bool) if masks is None or name not in masks else masks[name]
@@ -262,7 +258,7 @@ def layer_counts(shapes: Mapping[str, tuple[int, ...]], sparsity: float, scope: 
 
 def prune_iteratively(problem, score: Callable[..., Values], sparsities: Sequence[float]) -> dict[str, Tensor]:
     """Score what is left, keep the best of it, and again (global ranking)."""
-    masks = {name: torch.ones_like(value, dtype=torch.bool) for name, value in values_of(problem).items()}
+    masks = {name: torch.ones_like(value, dtype=torch.bool) for name, value in Network(problem).dense.items()}
     for sparsity in sparsities:
         scores = flat(score(problem, masks)).tolist()
         alive = [i for i, kept in enumerate(flat(masks).tolist()) if kept]
