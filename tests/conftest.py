@@ -64,7 +64,7 @@ def page(browser: Browser) -> Iterator[Page]:
     """A fresh page of 1100 x 800; the test fails if anything went wrong on it, or if it asked another host."""
     context = browser.new_context(viewport={"width": 1100, "height": 800})
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     faults = watch(page)
     yield page
     context.close()

@@ -30,9 +30,11 @@ export function icon(kind) {
   return h("svg:svg", { class: `pv-icon pv-icon-${kind}`, viewBox: "0 0 16 16", "aria-hidden": "true" }, ...lines);
 }
 
+const grouped = new Intl.NumberFormat("en-US");
+
 /** 67600 -> "67,600" */
 export function count(n) {
-  return n.toLocaleString("en-US");
+  return grouped.format(n);
 }
 
 /** How many decimals the grid's sparsities need as percentages, at least one. */

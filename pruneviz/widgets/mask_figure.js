@@ -1,35 +1,43 @@
 // The chosen layer's mask with its caption.
 
 import { count, density, h, write } from "./dom.js";
-import { cutOff, paint, plan } from "./mask_picture.js";
+import { cutOff, paint, plan, shadesOf } from "./mask_picture.js";
 
 /** The figure; it is painted again when its width or the theme changes. Returns { element, update, watch }. */
 export function maskFigure() {
   const canvas = h("canvas", { class: "pv-canvas", role: "img" });
-  const [name, shape, kept, legend] = [h("strong"), h("span"), h("p"), h("p", { class: "pv-legend" })];
+  const [name, shape, kept, words] = [h("strong"), h("span"), h("p"), h("span")];
+  const key = (kind) => h("i", { class: `pv-key ${kind}` });
+  const legend = h("p", { class: "pv-legend" }, key("pv-key-on"), "kept ", key("pv-key-off"), words);
   const [across, down] = [h("span", { class: "pv-across" }), h("span", { class: "pv-down" })];
   const stage = h("div", { class: "pv-stage" }, across, down, h("div", { class: "pv-paper" }, canvas));
   const caption = h("figcaption", {}, h("p", { class: "pv-layer-name" }, name, shape), kept, legend);
   const element = h("figure", { class: "pv-picture" }, caption, stage);
   let last = null;
+  let sight = null;
+
+  /** Draw with the width and colours of now, which cost a layout of the page to ask for. */
+  function look() {
+    sight = { room: Math.max(120, element.clientWidth - 24), scale: Math.min(3, window.devicePixelRatio || 1), shade: shadesOf(canvas) };
+    draw();
+  }
 
   function draw() {
-    if (!last) return;
-    const [layer, levels, , index] = last;
-    const scale = Math.min(3, window.devicePixelRatio || 1);
-    const room = Math.max(120, element.clientWidth - 24);
+    if (!last || !sight) return;
+    const [layer, levels, index] = last;
+    const { room, scale, shade } = sight;
     const p = plan(layer.shape, Math.floor(room * scale), Math.floor(Math.min(room, 340) * scale));
     const [vertical, horizontal] = p.turned ? [1, 0] : [0, 1];
     const extent = (axis) => `${count(axis ? p.in : p.out)} ${layer.axes[axis]}`;
     write(across, `${extent(horizontal)} →`);
     write(down, `${extent(vertical)} →`);
     canvas.classList.toggle("pv-unknown", !levels);
-    if (levels) paint(canvas, levels, index, p, scale);
-    legend.replaceChildren(h("i", { class: "pv-key pv-key-on" }), "kept ", h("i", { class: "pv-key" }), `removed · ${unit(p)}`);
+    if (levels) paint(canvas, levels, index, p, shade, scale);
+    write(words, `removed · ${unit(p)}`);
   }
 
   function update(layer, levels, n, index) {
-    last = [layer, levels, n, index];
+    last = [layer, levels, index];
     write(name, layer.label);
     write(shape, ` ${layer.shape.join(" × ")}`);
     const gone = levels ? cutOff(levels, index, layer.shape) : 0;
@@ -42,21 +50,22 @@ export function maskFigure() {
 
   /** Paint again on a new width or theme, until the returned function is called. */
   function watch() {
-    let width = 0;
+    let width = element.clientWidth;
+    look();
     const sizes = new ResizeObserver(() => {
-      if (element.clientWidth !== width) draw();
+      if (element.clientWidth !== width) look();
       width = element.clientWidth;
     });
     sizes.observe(element);
-    const themes = new MutationObserver(draw);
+    const themes = new MutationObserver(look);
     const options = { attributes: true, attributeFilter: ["data-theme", "data-jp-theme-light", "data-jp-theme-name", "class"] };
     [document.documentElement, document.body].forEach((node) => themes.observe(node, options));
     const scheme = window.matchMedia("(prefers-color-scheme: dark)");
-    scheme.addEventListener("change", draw);
+    scheme.addEventListener("change", look);
     return () => {
       sizes.disconnect();
       themes.disconnect();
-      scheme.removeEventListener("change", draw);
+      scheme.removeEventListener("change", look);
     };
   }
   return { element, update, watch };

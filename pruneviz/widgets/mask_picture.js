@@ -32,6 +32,21 @@ export function plan(shape, width, height) {
   return { ...layer, turned, rows: r, cols: c, gap: 0, cell, block, kernels: true };
 }
 
+/** The canvas's shades, fraction kept -> packed colour, from its CSS `outline-color` (0) to its `color` (1). */
+export function shadesOf(canvas) {
+  const style = getComputedStyle(canvas);
+  const [on, off] = [bytesOf(style.color), bytesOf(style.outlineColor)];
+  const table = new Uint32Array(256);
+  const bytes = new Uint8Array(table.buffer);
+  for (let step = 0; step < 256; step += 1) {
+    const share = Math.sqrt(step / 255); // the square root keeps sparse blocks visible
+    for (let k = 0; k < 3; k += 1) bytes[4 * step + k] = Math.round(share * on[k] + (1 - share) * off[k]);
+    bytes[4 * step + 3] = 255;
+  }
+  // A block that keeps anything at all never looks empty.
+  return (value) => table[value === 0 ? 0 : Math.max(1, Math.round(value * 255))];
+}
+
 /** Any CSS colour as four bytes. */
 function bytesOf(color) {
   const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
@@ -46,13 +61,15 @@ function fractions(levels, index, p) {
   const width = p.cols * tileWidth;
   const kept = new Float32Array(p.rows * tileHeight * width);
   const total = new Float32Array(kept.length);
+  const area = p.kh * p.kw;
   let i = 0;
   for (let o = 0; o < p.out; o += 1) {
     for (let n = 0; n < p.in; n += 1) {
       const row = Math.floor((p.turned ? n : o) / p.block) * tileHeight;
       const col = Math.floor((p.turned ? o : n) / p.block) * tileWidth;
-      for (let k = 0; k < p.kh * p.kw; k += 1, i += 1) {
-        const at = p.kernels ? row * width + col : (row + Math.floor(k / p.kw)) * width + col + (k % p.kw);
+      const corner = row * width + col;
+      for (let k = 0; k < area; k += 1, i += 1) {
+        const at = p.kernels ? corner : corner + Math.floor(k / p.kw) * width + (k % p.kw);
         total[at] += 1;
         if (levels[i] > index) kept[at] += 1;
       }
@@ -61,21 +78,15 @@ function fractions(levels, index, p) {
   return { width, values: kept.map((k, at) => k / total[at]), tileHeight, tileWidth };
 }
 
-/** Paint the mask at grid[index]: kept in the canvas's CSS `color`, removed in its `outline-color`. */
-export function paint(canvas, levels, index, p, scale) {
-  const style = getComputedStyle(canvas);
-  const [on, off] = [bytesOf(style.color), bytesOf(style.outlineColor)];
+/** Paint the mask at grid[index] as planned; `scale` is the number of device pixels in a CSS pixel. */
+export function paint(canvas, levels, index, p, shade, scale) {
   const { width, values, tileHeight, tileWidth } = fractions(levels, index, p);
   const pitchX = tileWidth * p.cell + p.gap;
   const pitchY = tileHeight * p.cell + p.gap;
-  canvas.width = p.cols * pitchX - p.gap;
-  canvas.height = p.rows * pitchY - p.gap;
-  canvas.style.width = `${canvas.width / scale}px`;
-  canvas.style.height = `${canvas.height / scale}px`;
+  resize(canvas, p.cols * pitchX - p.gap, p.rows * pitchY - p.gap, scale);
   const context = canvas.getContext("2d");
   const image = context.createImageData(canvas.width, canvas.height);
   const pixels = new Uint32Array(image.data.buffer);
-  const shade = shades(on, off);
   values.forEach((value, at) => {
     const [r, c] = [Math.floor(at / width), at % width];
     const x = Math.floor(c / tileWidth) * pitchX + (c % tileWidth) * p.cell;
@@ -89,17 +100,13 @@ export function paint(canvas, levels, index, p, scale) {
   context.putImageData(image, 0, 0);
 }
 
-/** Fraction kept -> packed colour. The square root keeps sparse blocks visible. */
-function shades(on, off) {
-  const table = new Uint32Array(256);
-  const bytes = new Uint8Array(table.buffer);
-  for (let step = 0; step < 256; step += 1) {
-    const share = Math.sqrt(step / 255);
-    for (let k = 0; k < 3; k += 1) bytes[4 * step + k] = Math.round(share * on[k] + (1 - share) * off[k]);
-    bytes[4 * step + 3] = 255;
-  }
-  // A block that keeps anything at all never looks empty.
-  return (value) => table[value === 0 ? 0 : Math.max(1, Math.round(value * 255))];
+/** Touched only when it changes: each time costs the browser a layout of the page. */
+function resize(canvas, width, height, scale) {
+  if (canvas.width === width && canvas.height === height && canvas.style.width === `${width / scale}px`) return;
+  canvas.width = width;
+  canvas.height = height;
+  canvas.style.width = `${width / scale}px`;
+  canvas.style.height = `${height / scale}px`;
 }
 
 /** How many entries of the weight's first axis (outputs, as a rule) have no weight left at grid[index]. */
@@ -108,7 +115,9 @@ export function cutOff(levels, index, shape) {
   const size = levels.length / rows;
   let empty = 0;
   for (let row = 0; row < rows; row += 1) {
-    if (!levels.subarray(row * size, (row + 1) * size).some((level) => level > index)) empty += 1;
+    let i = row * size;
+    while (i < (row + 1) * size && levels[i] <= index) i += 1;
+    if (i === (row + 1) * size) empty += 1;
   }
   return empty;
 }

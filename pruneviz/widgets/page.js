@@ -21,7 +21,12 @@ function mount(widget, host, key) {
   const { state, ...data } = JSON.parse(host.querySelector("script[type='application/json']").textContent);
   const model = pageModel({ data, status: "", ...state, ...accepted(data, read(key), state) });
   const names = Object.keys(state);
-  model.on("save", () => remember(key, names.map((name) => model.get(name))));
+  let pending = 0;
+  model.on("save", () => {
+    // After the last of many moves: browsers slow down pages that rewrite their address all the time.
+    clearTimeout(pending);
+    pending = setTimeout(() => remember(key, names.map((name) => model.get(name))), 200);
+  });
   const el = document.createElement("div");
   host.append(el);
   widget.render({ model, el });
