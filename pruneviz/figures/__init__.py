@@ -11,8 +11,8 @@ from pruneviz.figures.density import density
 from pruneviz.figures.gradient import gradient
 from pruneviz.figures.methods import method_names
 from pruneviz.figures.picture import Picture, show
-from pruneviz.figures.report import accuracy_table, what_was_run
-from pruneviz.figures.style import look
+from pruneviz.figures.report import accuracy_table, how_sure, what_was_run
+from pruneviz.figures.style import look, percent
 from pruneviz.figures.summary import Summary, summarize, summarize_by
 
 __all__ = [
@@ -22,8 +22,10 @@ __all__ = [
     "accuracy_table",
     "density",
     "gradient",
+    "how_sure",
     "look",
     "method_names",
+    "percent",
     "show",
     "summarize",
     "summarize_by",

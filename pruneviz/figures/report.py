@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pruneviz.figures.methods import DENSE, one_setting, pruned_methods
 from pruneviz.figures.style import percent, runs_phrase
-from pruneviz.figures.summary import LEAST_FOR_INTERVAL, Summary, summarize
+from pruneviz.figures.summary import LEAST_FOR_INTERVAL, Summary, summarize, summarize_by
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,40 @@ def accuracy_table(table: pd.DataFrame, *, column: str = "test_accuracy", level:
     frame = pd.DataFrame.from_dict(lines, orient="index").fillna("")
     wanted = ["n", "none removed", *(f"{percent(sparsity)} removed" for sparsity in sparsities)]
     frame = frame[[name for name in wanted if name in frame.columns]]
-    return frame.rename_axis(f"{column.replace('_', ' ')}, %")
+    return frame.rename_axis(columns=f"{column.replace('_', ' ')}, %")
+
+
+def how_sure(table: pd.DataFrame, *, column: str = "test_accuracy", level: float = 0.95) -> str:
+    """What the number of runs allows to say about differences between methods: a few sentences, in Markdown.
+
+    Args:
+        table: rows of one setting, with the columns of a table of records.
+        column: which accuracy, a fraction.
+        level: of the intervals.
+
+    Raises:
+        InputError: an empty table, one that mixes experiments, or one without pruned networks.
+    """
+    named = one_setting(table)
+    named = one_setting(named[named["scorer"] != DENSE])
+    summary = summarize_by(named, column, ["sparsity", "method"], level=level)
+    fewest = int(summary["n"].min())
+    if fewest < LEAST_FOR_INTERVAL:
+        runs = "one run" if fewest == 1 else f"{fewest} runs"
+        return (
+            f"**Differences between methods are not established here.** Some points rest on {runs} only. Another seed "
+            "gives another random network, and the order of methods that lie close together can change with it."
+        )
+    parts = []
+    for sparsity, points in summary.groupby("sparsity"):
+        ends = sorted(zip(points["low"], points["high"], strict=True))
+        pairs = [(one, other) for i, one in enumerate(ends) for other in ends[i + 1 :]]
+        apart = sum(other[0] > one[1] for one, other in pairs)
+        parts.append(f"{apart} of {len(pairs)} at {percent(float(sparsity))} removed")  # type: ignore[arg-type]
+    return (
+        f"Pairs of methods whose {percent(level)} intervals do not overlap: {', '.join(parts)}. "
+        f"For the other pairs, {runs_phrase(list(summary['n']))} runs do not establish which is better."
+    )
 
 
 def what_was_run(table: pd.DataFrame) -> pd.DataFrame:
