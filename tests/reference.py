@@ -252,6 +252,8 @@ def layer_counts(shapes: Mapping[str, tuple[int, ...]], sparsity: float, scope: 
         shares = [sum(shape) for shape in shapes.values()]
         return dict(zip(shapes, apportion(shares, list(sizes.values()), keep), strict=True))
     first, *others = shapes
+    if not others:
+        return {first: keep}
     rest = [sizes[name] for name in others]
     return {first: sizes[first]} | dict(zip(others, apportion(rest, rest, keep - sizes[first]), strict=True))
 

@@ -1,0 +1,139 @@
+"""Score and cut, in one step or in many: exact after each step, and what is removed never comes back."""
+
+import itertools
+
+import networks
+import pytest
+import reference
+import torch
+
+import pruneviz as pv
+from pruneviz.errors import InputError
+from pruneviz.scorers import registry
+
+SCHEDULES = [pv.OneShot(), pv.Linear(4), pv.Exponential(5)]
+TWINS = {"snip": reference.snip_by_masks, "grasp": reference.grasp_dense}
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The masks that the scorer is given in each step, for a scorer whose best weights change all the time."""
+    seen = []
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+    @pv.register(pv.Card(name="restless", title="", effect=""))
+    def restless(problem, masks=None):
+        seen.append(masks)
+        generator = torch.Generator().manual_seed(len(seen))
+        return {name: torch.randn(w.shape, generator=generator).to(w) for name, w in problem.weights.items()}
+
+    return seen
+
+
+@pytest.mark.parametrize("scope", pv.SCOPES)
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+@pytest.mark.parametrize("sparsity", [0.3, 0.6])
+def test_each_step_is_exact_and_nothing_comes_back(steps, scope, schedule, sparsity):
+    problem = networks.problem("residual")
+    final = pv.prune(problem, "restless", sparsity, scope=scope, schedule=schedule)
+    assert steps[0] is None
+    masks = [*steps[1:], final]
+    wanted = schedule.sparsities(sparsity)
+    assert len(masks) == len(wanted)
+    before = {name: torch.ones_like(w, dtype=torch.bool) for name, w in problem.weights.items()}
+    for mask, step in zip(masks, wanted, strict=True):
+        if scope == "layerwise":
+            for name, (kept, total) in pv.masks.counts(mask).items():
+                assert kept == round((1 - step) * total), name
+        else:
+            assert pv.masks.kept(mask) == round((1 - step) * pv.masks.total(mask))
+        for name in problem.names:
+            assert not bool((mask[name] & ~before[name]).any()), name
+        before = mask
+    shapes = {name: tuple(w.shape) for name, w in problem.weights.items()}
+    if scope != "global":
+        assert {n: k for n, (k, _) in pv.masks.counts(final).items()} == reference.layer_counts(shapes, sparsity, scope)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+@pytest.mark.parametrize("scorer", ["snip", "grasp"])
+@pytest.mark.parametrize("name", ["bias_free", "tied", "conv_transpose"])
+def test_against_a_plain_loop_with_the_twins_scores(name, scorer, schedule):
+    problem = networks.problem(name)
+    masks = pv.prune(problem, scorer, 0.6, schedule=schedule)
+    expected = reference.prune_iteratively(problem, TWINS[scorer], schedule.sparsities(0.6))
+    assert {n: m.tolist() for n, m in masks.items()} == {n: m.tolist() for n, m in expected.items()}
+
+
+def test_iterative_pruning_scores_what_is_left_and_so_differs_from_one_shot():
+    problem = networks.problem("residual")
+    once = pv.prune(problem, "snip", 0.6)
+    many = pv.prune(problem, "snip", 0.6, schedule=pv.Exponential(10))
+    assert pv.masks.kept(once) == pv.masks.kept(many)
+    assert any(not torch.equal(once[n], many[n]) for n in once)
+
+
+@pytest.mark.parametrize("scorer", [name for name in pv.scorers() if name in ("random", "magnitude")])
+def test_scores_that_do_not_depend_on_the_masks_give_the_same_masks_in_one_step_and_in_many(scorer):
+    problem = networks.problem("residual")
+    for scope in pv.SCOPES:
+        once = pv.prune(problem, scorer, 0.6, scope=scope)
+        many = pv.prune(problem, scorer, 0.6, scope=scope, schedule=pv.Linear(6))
+        assert all(torch.equal(once[n], many[n]) for n in once), scope
+
+
+@pytest.mark.parametrize("scorer", list(pv.scorers()))
+def test_one_shot_is_score_and_allocate(scorer):
+    problem = networks.problem("conv_bn")
+    for scope in pv.SCOPES:
+        masks = pv.prune(problem, scorer, 0.4, scope=scope)
+        expected = pv.allocate(pv.score(scorer, problem), 0.4, scope)
+        assert all(torch.equal(masks[n], expected[n]) for n in expected)
+
+
+@pytest.mark.parametrize("scorer", list(pv.scorers()))
+def test_one_shot_masks_are_nested_in_sparsity(scorer):
+    problem = networks.problem("conv_bn")
+    masks = [pv.prune(problem, scorer, s) for s in (0.0, 0.25, 0.5, 0.8, 0.95)]
+    assert pv.masks.kept(masks[0]) == pv.masks.total(masks[0])
+    for larger, smaller in itertools.pairwise(masks):
+        assert not any(bool((smaller[n] & ~larger[n]).any()) for n in larger)
+
+
+def test_options_reach_the_scorer_and_the_model_is_left_alone():
+    problem = networks.problem("bias_free")
+    before = {n: p.clone() for n, p in problem.model.state_dict().items()}
+    masks = [pv.prune(problem, "random", 0.5, seed=seed) for seed in (1, 1, 2)]
+    assert torch.equal(masks[0]["0.weight"], masks[1]["0.weight"])
+    assert not torch.equal(masks[0]["0.weight"], masks[2]["0.weight"])
+    assert all(torch.equal(p, before[n]) for n, p in problem.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda p: pv.prune(p, "snpi", 0.5), "scorer 'snpi' is not known; did you mean 'snip'"),
+        (lambda p: pv.prune(p, "snip", 1.2), "sparsity 1.2 is not a fraction"),
+        (lambda p: pv.prune(p, "snip", -0.1), "sparsity -0.1 is not a fraction"),
+        (lambda p: pv.prune(p, "snip", float("nan")), "sparsity nan is not a fraction"),
+        (lambda p: pv.prune(p, "snip", True), "sparsity True is not a fraction"),
+        (lambda p: pv.prune(p, "snip", "0.5", schedule=pv.Linear(2)), "sparsity '0.5' is not a fraction"),
+        (lambda p: pv.prune(p, "snip", 0.999), "sparsity 0.999 keeps 0 of 42 weights"),
+        (lambda p: pv.prune(p, "snip", 0.5, scope="layer"), "scope 'layer' is not known; did you mean 'layerwise'"),
+        (lambda p: pv.prune(p, "snip", 0.5, variant="paper"), "scorer 'snip' takes no options; received 'variant'"),
+        (lambda p: pv.prune(p, "grasp", 0.5, temperature=-1), "temperature -1 is not accepted"),
+    ],
+)
+def test_a_bad_argument_is_one_line(call, says):
+    with pytest.raises(InputError, match=says) as caught:
+        call(networks.problem("bias_free"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_schedule_without_steps_is_one_line():
+    class Empty:
+        def sparsities(self, target):
+            return []
+
+    with pytest.raises(InputError, match="has no steps"):
+        pv.prune(networks.problem("bias_free"), "snip", 0.5, schedule=Empty())
