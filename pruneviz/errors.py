@@ -68,13 +68,16 @@ def check_seed(value: object) -> int:
     raise InputError(f"seed {value!r} is not accepted: give a whole number, 0 <= seed < 2^63")
 
 
-def check_number(what: str, value: object, *, above: float = -math.inf) -> float:
-    """Return `value` as a float if it is a finite number greater than `above`.
+def check_number(what: str, value: object, *, above: float = -math.inf, at_least: float = -math.inf) -> float:
+    """Return `value` as a float if it is a finite number, greater than `above` and not less than `at_least`.
 
     Raises:
         InputError: for anything else, booleans included.
     """
-    if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and float(value) > above:
-        return float(value)
-    bound = "a finite number" if above == -math.inf else f"a finite number greater than {above:g}"
-    raise InputError(f"{what} {value!r} is not accepted: give {bound}")
+    if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
+        number = float(value)
+        if number > above and number >= at_least:
+            return number
+    bound = f" greater than {above:g}" if above > -math.inf else f" of at least {at_least:g}"
+    bound = bound if max(above, at_least) > -math.inf else ""
+    raise InputError(f"{what} {value!r} is not accepted: give a finite number{bound}")

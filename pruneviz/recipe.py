@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pruneviz.errors import check_choice, check_number, check_positive
+from pruneviz.errors import InputError, check_choice, check_number, check_positive
 
 SCHEDULES = ("step", "cosine", "constant")
 
@@ -28,6 +28,9 @@ class Recipe:
         warmup: epochs of linear warm-up from zero.
         label_smoothing: of the cross entropy; 0 is none.
         augment: random crops and flips where the data set has them.
+
+    Raises:
+        InputError: a value that SGD or the schedule cannot use.
     """
 
     name: str
@@ -48,7 +51,16 @@ class Recipe:
         check_positive("epochs", self.epochs)
         check_positive("batch_size", self.batch_size)
         check_number("lr", self.lr, above=0.0)
+        check_number("gamma", self.gamma, above=0.0)
+        for what in ("momentum", "weight_decay", "warmup", "label_smoothing"):
+            check_number(what, getattr(self, what), at_least=0.0)
+        for milestone in self.milestones:
+            check_number("milestone", milestone, at_least=0.0)
         check_choice("learning rate schedule", self.schedule, SCHEDULES)
+        if self.label_smoothing > 1.0:
+            raise InputError(f"label_smoothing {self.label_smoothing!r} is not accepted: give a number from 0 to 1")
+        if self.nesterov and self.momentum == 0.0:
+            raise InputError("nesterov needs a momentum greater than 0, received 0")
 
     def lr_at(self, progress: float) -> float:
         """The learning rate when the fraction `progress` of all steps is done, 0 <= progress <= 1."""

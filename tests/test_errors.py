@@ -85,6 +85,12 @@ def test_no_number_above_a_bound(value):
     assert str(caught.value) == f"lr {value!r} is not accepted: give a finite number greater than 0"
 
 
+def test_a_lower_bound_that_is_itself_accepted():
+    assert check_number("momentum", 0, at_least=0.0) == 0.0
+    with pytest.raises(InputError, match=r"momentum -0\.1 is not accepted: give a finite number of at least 0$"):
+        check_number("momentum", -0.1, at_least=0.0)
+
+
 def test_a_number_without_a_bound_need_only_be_finite():
     assert check_number("shift", -3) == -3.0
     for value in (NAN, INF, -math.inf, False):
