@@ -7,14 +7,14 @@ Jupyter Book reads, `book.log` what it said, and `html` the site. A step that fa
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pruneviz.errors import InputError, check_positive
+from pruneviz.study.locks import hold
 from pruneviz.study.notebook import StepError, parameters_of
 from pruneviz.study.pages import stage
 
@@ -68,11 +69,12 @@ def build(root: Path | str = ".", jobs: int | None = None) -> Path:
     return html / "index.html"
 
 
-def render(root: Path) -> Path:
+def render(root: Path, scripts: Mapping[str, str]) -> Path:
     """Stage the book and render it with Jupyter Book, every warning an error; execute nothing.
 
     Args:
-        root: the repository, with executed notebooks in `_build/notebooks` and scripts in `_build/scripts`.
+        root: the repository, with executed notebooks in `_build/notebooks`.
+        scripts: the widgets' scripts and styles for static pages, name to text.
 
     Returns:
         The path of the site's `index.html`.
@@ -84,7 +86,7 @@ def render(root: Path) -> Path:
     source = stage(
         root,
         executed=[work / "notebooks" / f"{name}.ipynb" for name in listed_notebooks(root)],
-        scripts=work / "scripts",
+        scripts=scripts,
         target=work / "source",
     )
     output = work / "rendering"
@@ -93,9 +95,7 @@ def render(root: Path) -> Path:
     command = [sys.executable, "-c", jupyter_book, "build", str(source), "--path-output", str(output)]
     command += ["--config", str(source / "_config.yml"), "--toc", str(source / "book" / "_toc.yml")]
     command += ["-W", "--keep-going", "-n"]
-    run = subprocess.run(
-        command, cwd=root, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    run = subprocess.run(command, cwd=root, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     log = re.sub(r"\x1b\[[0-9;]*m", "", run.stdout).replace(f"{source}{os.sep}", "")
     (work / "book.log").write_text(log, encoding="utf-8")
     fresh = output / "_build" / "html"
@@ -176,18 +176,40 @@ def _forget_stamps_of_lost_files(root: Path, notebooks: list[str]) -> None:
 
 
 def _smoke_sweep(root: Path, cores: int) -> None:
-    raise NotImplementedError
+    """Compute the smoke grid's missing cells; all of them where the library that computed them has changed."""
+    from pruneviz.study.sweep import Settings, sweep
+
+    store, state = root / "_build" / "store", root / "_build" / "store.sha256"
+    digest = hashlib.sha256()
+    for path in _computing(root):
+        digest.update(os.path.relpath(path, _PACKAGE).encode() + b"\0" + path.read_bytes() + b"\0")
+    if not state.is_file() or state.read_text(encoding="utf-8") != digest.hexdigest():
+        shutil.rmtree(store, ignore_errors=True)
+        state.write_text(digest.hexdigest(), encoding="utf-8")
+    # On the CPU also where there is a GPU: the pages are to show the same on every machine.
+    settings = Settings(jobs=cores, device="cpu", threads=1)
+    if sweep(root / "book" / "grids" / "smoke.yaml", store, settings, _say):
+        raise StepError("the smoke sweep did not finish, for the reason above")
+
+
+def _computing(root: Path) -> list[Path]:
+    """The files that a record depends on beside its cell: the floors below the study, and the versions."""
+    rooms = ("", "models", "scorers", "probes", "baselines")
+    files = [path for room in rooms for path in sorted((_PACKAGE / room).glob("*.py"))]
+    files = [path for path in files if path.name not in ("__init__.py", "__main__.py", "cli.py")]
+    files += [_PACKAGE / "study" / name for name in ("run.py", "record.py", "table.py")]
+    versions = root / "requirements.lock"
+    return [*files, versions] if versions.is_file() else files
 
 
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
     """Hold the build folder; the system lets go of it when the process ends, however it ends."""
     (root / "_build").mkdir(exist_ok=True)
-    with open(root / "_build" / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"the book is being built in {root / '_build'} already; wait for that to end") from error
+    lock = hold(root / "_build" / ".lock")
+    if lock is None:
+        raise InputError(f"the book is being built in {root / '_build'} already; wait for that to end")
+    with lock:
         yield
 
 
@@ -209,9 +231,10 @@ def _say(step: str) -> None:
     tqdm.write(f"book: {step}", file=sys.stderr)
 
 
-if __name__ == "__main__":
+def main(scripts: Mapping[str, str]) -> None:
+    """Render the book of the current folder; what a rule of `book.smk` calls."""
     _say("rendering the pages")
     try:
-        render(Path(sys.argv[1]).resolve())
+        render(Path.cwd(), scripts)
     except (InputError, StepError) as problem:
         sys.exit(f"pruneviz: {problem}")

@@ -9,6 +9,16 @@ from shlex import quote
 
 PYTHON = quote(sys.executable)
 NOTEBOOKS = config["notebooks"]
+# The study does not know the widgets, which are a floor above it; here the two are put together.
+RENDER = quote("from pruneviz.study.book import main; from pruneviz.widgets.page import assets; main(assets())")
+
+
+# Each stamp is asked for by itself: of a file that is merely on the way to another, Snakemake does not mind that it
+# is missing, and after a failed notebook the next run would find the old pages good.
+rule all:
+    input:
+        "_build/stamps/html",
+        expand("_build/stamps/notebook/{name}", name=NOTEBOOKS),
 
 
 rule book:
@@ -21,7 +31,7 @@ rule book:
     params:
         notebooks=sorted(NOTEBOOKS),
     shell:
-        "{PYTHON} -m pruneviz.study.book ."
+        "{PYTHON} -c {RENDER}"
 
 
 rule notebook:

@@ -160,9 +160,7 @@ def execute_all(
     for source in sources:
         mine = {name: value for name, value in given.items() if name in accepted[source]}
         try:
-            done.append(
-                execute(source, Path(folder) / source.name, mine, time_limit=time_limit, progress=progress)
-            )
+            done.append(execute(source, Path(folder) / source.name, mine, time_limit=time_limit, progress=progress))
         except StepError as error:
             errors.append(str(error))
     if errors:
@@ -174,7 +172,8 @@ def _read(notebook: Path) -> NotebookNode:
     import nbformat
 
     try:
-        return nbformat.read(notebook, as_version=4)
+        content: NotebookNode = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
+        return content
     except FileNotFoundError as error:
         raise InputError(f"there is no notebook {_shown(notebook)}") from error
     except (OSError, ValueError, nbformat.ValidationError) as error:
@@ -236,6 +235,7 @@ def _shown(path: Path | str) -> str:
 
 
 if __name__ == "__main__":
+    print(f"book: executing {sys.argv[1]}", file=sys.stderr, flush=True)
     try:
         execute(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
     except (InputError, StepError) as problem:

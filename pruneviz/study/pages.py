@@ -21,13 +21,13 @@ MathJax {version}, copyright The MathJax Consortium, Apache License 2.0
 """
 
 
-def stage(root: Path, executed: Iterable[Path], scripts: Path, target: Path) -> Path:
+def stage(root: Path, executed: Iterable[Path], scripts: Mapping[str, str], target: Path) -> Path:
     """Fill `target` with everything that the rendered book is made of; what was there before is removed.
 
     Args:
         root: the repository.
         executed: notebooks with their outputs.
-        scripts: the folder of the widgets' scripts and styles for static pages.
+        scripts: the widgets' scripts and styles for static pages, name to text.
         target: where to put it.
 
     Returns:
@@ -47,7 +47,8 @@ def stage(root: Path, executed: Iterable[Path], scripts: Path, target: Path) -> 
     for notebook in executed:
         publish(notebook, target / "notebooks" / notebook.name)
     write_cards(scorers(), target / "book" / "methods")
-    shutil.copytree(scripts, target / "book" / "assets", dirs_exist_ok=True)
+    for name, text in scripts.items():
+        (target / "book" / "assets" / name).write_text(text, encoding="utf-8")
     copy_mathjax(target / "book" / "assets" / "mathjax")
     return target
 
@@ -56,7 +57,7 @@ def publish(executed: Path, page: Path) -> None:
     """Copy an executed notebook without what only the machine that ran it needs to know."""
     import nbformat
 
-    notebook = nbformat.read(executed, as_version=4)
+    notebook = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
     # The state of live widgets repeats their script once per widget, and no kernel is there to use it.
     for key in ("widgets", "papermill"):
         notebook.metadata.pop(key, None)
@@ -67,7 +68,7 @@ def publish(executed: Path, page: Path) -> None:
         if "injected-parameters" in tags:
             cell.metadata["tags"] = [*tags, "hide-input"]
     page.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, page)
+    nbformat.write(notebook, page)  # type: ignore[no-untyped-call]
 
 
 def write_cards(cards: Mapping[str, Card], folder: Path) -> None:
@@ -81,14 +82,18 @@ def write_cards(cards: Mapping[str, Card], folder: Path) -> None:
 def card_page(card: Card) -> str:
     """Return the page of one scorer, in MyST Markdown; parts of which the card says nothing are left out."""
     cite = f" {{cite:p}}`{card.citation}`" if card.citation else ""
-    looks = "the batches, with their labels" if card.needs_data else "the network alone, no data"
-    facts = {"Source": f"{card.source}{cite}", "Looks at": looks, "Cost": _cost(card), "Memory": card.memory}
+    facts = {
+        "Source": f"{card.source}{cite}",
+        "Looks at": "the network and the batches" if card.needs_data else "the network alone, no data",
+        "Cost in gradient units": card.cost,
+        "Memory": card.memory,
+    }
     call = f'scores = pv.score("{card.name}", problem)\nmasks = pv.allocate(scores, sparsity=0.9)'
     parts = [
         f"(method-{card.name})=\n# {card.title}",
         f"{{.pv-effect}}\n{card.effect}",
-        f"$$\n{card.equation}\n$$ (score-{card.name})" if card.equation else "",
-        "\n\n".join(f"{term}\n: {text}" for term, text in facts.items() if text.strip()),
+        f"$$\n{card.equation}\n$$" if card.equation else "",
+        "{.pv-facts}\n" + "\n\n".join(f"{term}\n: {text}" for term, text in facts.items() if text.strip()),
         f"```python\nimport pruneviz as pv\n\n{call}\n```",
         _section("Options", (f"`{name}`: {meaning}" for name, meaning in card.options.items())),
         _section("Where published implementations disagree", card.disagreements),
@@ -127,9 +132,3 @@ def copy_mathjax(target: Path) -> None:
 def _section(title: str, items: Iterable[str]) -> str:
     lines = [f"- {item}" for item in items]
     return "\n".join([f"## {title}\n", *lines]) if lines else ""
-
-
-def _cost(card: Card) -> str:
-    if not card.cost:
-        return ""
-    return "nothing beside drawing or reading the scores" if card.cost == "0" else f"{card.cost} gradient units"
