@@ -17,12 +17,12 @@ _Parsers = Any  # argparse keeps the type of a set of subparsers to itself
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `pruneviz`; returns the exit status: 0, 1 if cells failed, 2 for bad input, 130 if interrupted."""
+    """Run `pruneviz`; returns the exit status: 0, 1 if work failed, 2 for bad input, 130 if interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     own, further = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
     options = build_parser().parse_args(own)
     options.further = further
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         if further and options.command != "sweep":
             raise InputError(f"{options.command!r} takes no arguments after '--'; received {' '.join(further)!r}")
@@ -178,12 +178,15 @@ def _add_notebooks(commands: _Parsers) -> None:
         "notebooks",
         _notebooks,
         "execute the notebooks from their first cell to their last",
-        "The executed copies go into a folder.",
-        "  pruneviz notebooks --profile smoke --out _build/notebooks",
+        "The executed copies go into a folder. One that fails is kept there as NAME.failed.ipynb.",
+        "  pruneviz notebooks --profile smoke -p dataset mnist",
     )
     add = parser.add_argument
+    add("notebooks", type=Path, nargs="*", metavar="NOTEBOOK", help="default: all in the folder notebooks")
     add("--profile", default="smoke", choices=("smoke", "paper"), help="smoke: minutes; paper: the real experiments")
-    add("--out", type=Path, default=Path("_build/notebooks"), metavar="DIR", help="default _build/notebooks")
+    add("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="for the notebooks that have it, repeatable; relative paths start at the notebook's folder")  # fmt: skip
+    add("--out", type=Path, default=Path("_build/executed"), metavar="DIR", help="default _build/executed")
 
 
 def _add_book(commands: _Parsers) -> None:
@@ -270,16 +273,28 @@ def _table(options: argparse.Namespace) -> int:
 
 
 def _notebooks(options: argparse.Namespace) -> int:
-    from pruneviz.study.notebook import execute_all
+    from pruneviz.study.notebook import StepError, execute_all
 
-    execute_all(profile=options.profile, out=options.out)
+    given = dict(_setting("=".join(pair)) for pair in options.parameter)
+    notebooks = options.notebooks or sorted(Path("notebooks").glob("*.ipynb"))
+    try:
+        done = execute_all(notebooks, options.out, {"profile": options.profile, **given})
+    except StepError as error:
+        say(f"error: {error}")
+        return 1
+    print(*done, sep="\n")
     return 0
 
 
 def _book(options: argparse.Namespace) -> int:
     from pruneviz.study.book import build
+    from pruneviz.study.notebook import StepError
 
-    print(build(Path.cwd()))
+    try:
+        print(build(Path.cwd()))
+    except StepError as error:
+        say(f"error: {error}")
+        return 1
     return 0
 
 
