@@ -197,6 +197,13 @@ def test_a_method_is_scored_when_first_chosen(problem: pv.Problem, monkeypatch: 
     assert known == {"random:erk", "random:uniform", "snip"}
 
 
+def test_a_method_that_only_the_html_form_has_needed_is_sent_when_chosen(problem: pv.Problem) -> None:
+    explorer = MaskExplorer(problem, METHODS)
+    explorer.html()
+    explorer.set_state({"method": "snip"})
+    assert "snip" in {m["id"] for m in explorer.data["methods"] if m["levels"] is not None}
+
+
 def test_the_live_data_hold_bytes_that_count_like_allocate(problem: pv.Problem) -> None:
     explorer = MaskExplorer(problem, ("magnitude",))
     state = explorer.get_state()
@@ -366,7 +373,7 @@ def top_level_names(text: str) -> list[str]:
 
 
 def test_the_joined_modules_share_no_names() -> None:
-    for text in (bundle.es_module("mask_explorer"), "\n".join(bundle._in_order("page"))):
+    for text in (bundle.es_module("mask_explorer"), bundle.classic(())):
         names = top_level_names(text)
         assert len(names) == len(set(names))
 

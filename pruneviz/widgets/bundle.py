@@ -22,42 +22,49 @@ _LEFT_OVER = re.compile(r"^[ \t]*(?:import|export)\b.*", re.MULTILINE)
 
 def es_module(name: str) -> str:
     """The widget `name` as one ES module, `export default { render }`, that imports nothing."""
-    return "\n".join([_plain(text) for text in _in_order(name)[:-1]] + [_plain(_in_order(name)[-1], keep_default=True)])
+    return _joined(name, "export default ")
 
 
 def classic(widgets: tuple[str, ...] = WIDGETS) -> str:
     """One classic script with every widget and the loader that starts them on a page."""
     parts = ['(function () {\n"use strict";\nconst widgets = {};\n']
     for name in widgets:
-        body = "\n".join(_plain(text) for text in _in_order(name)[:-1])
-        main = _DEFAULT.sub("return ", _plain(_in_order(name)[-1], keep_default=True))
-        parts.append(f'widgets["{name}"] = (function () {{\n{body}\n{main}\n}})();\n')
-    parts += [_plain(text) for text in _in_order("page")]
-    parts.append("start(widgets);\n})();\n")
+        parts.append(f'widgets["{name}"] = (function () {{\n{_joined(name, "return ")}\n}})();\n')
+    parts += [_joined("page", ""), "start(widgets);\n})();\n"]
     return "\n".join(parts)
 
 
 def style(*, page: bool = False) -> str:
-    """The style sheet of all widgets; with `page` also the rules that only a static page needs."""
-    names = [*WIDGETS, *(["page"] if page else [])]
-    return "\n".join((FOLDER / f"{name}.css").read_text(encoding="utf-8") for name in names)
+    """The style sheet of all widgets; with `page` also the rules that only a static page needs.
+
+    A module's rules are in the .css file of its name, and are joined in the order of the modules.
+    """
+    names = [module for widget in WIDGETS for module in _in_order(widget)]
+    files = [FOLDER / f"{name}.css" for name in dict.fromkeys([*names, *(["page"] if page else [])])]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files if file.exists())
 
 
-def _in_order(name: str, seen: tuple[str, ...] = ()) -> list[str]:
-    """The sources of a module and of all that it imports, imported ones first, each once."""
-    if name in seen:
-        raise ValueError(f"{name}.js imports itself, by way of {' -> '.join(seen)}")
-    text = (FOLDER / f"{name}.js").read_text(encoding="utf-8")
-    ordered: list[str] = []
-    for imported in _IMPORT.findall(text):
-        ordered += [source for source in _in_order(imported, (*seen, name)) if source not in ordered]
-    return [*ordered, text]
+def _joined(name: str, default: str) -> str:
+    """A module and all that it imports as one text; `default` stands where `export default ` stood."""
+    return "\n".join(_plain(module, default if module == name else None) for module in _in_order(name))
 
 
-def _plain(text: str, *, keep_default: bool = False) -> str:
-    """The module without its imports and without `export`; `export default` may stay."""
-    text = _NAMED.sub("", _IMPORT.sub("", text))
-    left = [line for line in _LEFT_OVER.findall(text) if not (keep_default and _DEFAULT.match(line))]
+def _in_order(name: str, within: tuple[str, ...] = ()) -> list[str]:
+    """The names of a module and of all that it imports, imported ones first, each once."""
+    if name in within:
+        raise ValueError(f"{name}.js imports itself, by way of {' -> '.join(within)}")
+    imported = [module for other in _IMPORT.findall(_source(name)) for module in _in_order(other, (*within, name))]
+    return list(dict.fromkeys([*imported, name]))
+
+
+def _source(name: str) -> str:
+    return (FOLDER / f"{name}.js").read_text(encoding="utf-8")
+
+
+def _plain(name: str, default: str | None) -> str:
+    """A module without its imports and without `export`."""
+    text = _NAMED.sub("", _IMPORT.sub("", _source(name)))
+    left = [line for line in _LEFT_OVER.findall(text) if default is None or not _DEFAULT.match(line)]
     if left:
-        raise ValueError(f'cannot join this line: {left[0]!r}; accepted: import {{ name }} from "./file.js";')
-    return text
+        raise ValueError(f'cannot join {left[0]!r}; accepted: import {{ name }} from "./file.js"; and export')
+    return text if default is None else _DEFAULT.sub(default, text)

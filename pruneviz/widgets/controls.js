@@ -13,7 +13,8 @@ export function controls(data, digits, act, where) {
 
   const last = data.grid.length - 1;
   const go = (index) => act("sparsity", data.grid[Math.max(0, Math.min(last, index))]);
-  const input = h("input", { type: "range", id: `${group}-s`, min: 0, max: last, step: 1, input: () => go(Number(input.value)) });
+  const range = { type: "range", id: `${group}-s`, min: 0, max: last, step: 1 };
+  const input = h("input", { ...range, input: () => go(Number(input.value)) });
   const less = h("button", { type: "button", "aria-label": "Remove fewer weights", click: () => go(where() - 1) }, "−");
   const more = h("button", { type: "button", "aria-label": "Remove more weights", click: () => go(where() + 1) }, "+");
   const removed = h("strong");
@@ -40,7 +41,8 @@ export function controls(data, digits, act, where) {
     write(removed, percent(now.sparsity, digits));
     write(kept, count(n));
     write(of, ` of ${count(total)} weights ${now.kept ? "kept" : "to keep"}`);
-    input.setAttribute("aria-valuetext", `${percent(now.sparsity, digits)} removed, ${count(n)} of ${count(total)} weights kept`);
+    const text = `${percent(now.sparsity, digits)} removed, ${count(n)} of ${count(total)} weights kept`;
+    input.setAttribute("aria-valuetext", text);
     less.setAttribute("aria-disabled", String(now.index === 0));
     more.setAttribute("aria-disabled", String(now.index === last));
   }
@@ -53,8 +55,12 @@ function marks(grid) {
   const chosen = [];
   for (const s of [grid[0], grid[last], 0.9, 0.99, 0.5, 0.95, 0.98, 0.8, 0.25, 0.75]) {
     const at = last ? grid.indexOf(s) / last : 0;
-    const room = Math.min(1, ...chosen.filter((mark) => !mark.minor).map((mark) => Math.abs(mark.at - at)));
-    if (grid.includes(s) && chosen.every((mark) => Math.abs(mark.at - at) >= 0.085)) chosen.push({ s, at, minor: room < 0.19 });
+    const away = (from) => Math.min(1, ...from.map((mark) => Math.abs(mark.at - at)));
+    if (!grid.includes(s) || away(chosen) < 0.085) continue;
+    chosen.push({ s, at, minor: away(chosen.filter((mark) => !mark.minor)) < 0.19 });
   }
-  return chosen.map(({ s, at, minor }) => h("span", { style: `--at:${at}`, class: minor ? "pv-minor" : null }, `${Number((s * 100).toFixed(3))}\u202f%`));
+  return chosen.map(({ s, at, minor }) => {
+    const text = `${Number((s * 100).toFixed(3))}\u202f%`;
+    return h("span", { style: `--at:${at}`, class: minor ? "pv-minor" : null }, text);
+  });
 }

@@ -126,16 +126,16 @@ class MaskExplorer(anywidget.AnyWidget):
         return check_choice("layer", proposal["value"], self._cuts.sizes)
 
     def _on_method(self, change: dict[str, Any]) -> None:
-        if change["new"] in self._cuts.known():
-            self.status = ""  # of a method that failed before
-            return
         try:
             self._cuts.levels(change["new"])
         except InputError as error:
             # In the browser nobody sees a traceback: the picture says what went wrong, Python code still hears it.
             self.status = str(error)
             raise
-        self.data = self._live_data()
+        self.status = ""
+        sent = {method["id"] for method in self.data["methods"] if method["levels"] is not None}
+        if change["new"] not in sent:
+            self.data = self._live_data()
 
     def _live_data(self) -> dict[str, Any]:
         return self._cuts.data(self._title, bytes, self._cuts.known())

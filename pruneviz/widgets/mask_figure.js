@@ -18,7 +18,8 @@ export function maskFigure() {
 
   /** Draw with the width and colours of now, which cost a layout of the page to ask for. */
   function look() {
-    sight = { room: Math.max(120, element.clientWidth - 24), scale: Math.min(3, window.devicePixelRatio || 1), shade: shadesOf(canvas) };
+    const room = Math.max(120, element.clientWidth - 24); // beside the label on the left
+    sight = { room, scale: Math.min(3, window.devicePixelRatio || 1), shade: shadesOf(canvas) };
     draw();
   }
 
@@ -44,7 +45,8 @@ export function maskFigure() {
     const rows = layer.shape.length > 1 ? layer.shape[0] : 1;
     const empty = gone ? `; ${count(gone)} of ${count(rows)} ${layer.axes[0]} have none left` : "";
     write(kept, levels ? `${count(n)} of ${count(layer.size)} kept, ${density(n, layer.size)}${empty}` : "no mask");
-    canvas.setAttribute("aria-label", levels ? `Mask of ${layer.label}: ${kept.textContent}.` : `No mask of ${layer.label} yet.`);
+    const spoken = levels ? `Mask of ${layer.label}: ${kept.textContent}.` : `No mask of ${layer.label}.`;
+    canvas.setAttribute("aria-label", spoken);
     draw();
   }
 
@@ -58,7 +60,7 @@ export function maskFigure() {
     });
     sizes.observe(element);
     const themes = new MutationObserver(look);
-    const options = { attributes: true, attributeFilter: ["data-theme", "data-jp-theme-light", "data-jp-theme-name", "class"] };
+    const options = { attributeFilter: ["data-theme", "data-jp-theme-light", "data-jp-theme-name", "class"] };
     [document.documentElement, document.body].forEach((node) => themes.observe(node, options));
     const scheme = window.matchMedia("(prefers-color-scheme: dark)");
     scheme.addEventListener("change", look);

@@ -20,7 +20,9 @@ export function notes(layers, digits, show) {
   }
 
   function sentences(now, asked) {
-    if (!now.reached) return [{ kind: "alert", text: `Not possible at ${percent(now.sparsity, digits)}: ${now.chosen.limit}.` }];
+    if (!now.reached) {
+      return [{ kind: "alert", text: `Not possible at ${percent(now.sparsity, digits)}: ${now.chosen.limit}.` }];
+    }
     if (now.kept === null) return []; // the status says what is being computed
     const marked = (sign) => layers.flatMap((layer, i) => (signOf(now.kept[i], layer) === sign ? [i] : []));
     const [gone, few, lines] = [marked("alert"), marked("few"), []];
@@ -40,7 +42,8 @@ export function notes(layers, digits, show) {
       const text = `Each layer is cut alone: rounding in each makes ${count(now.all)} in all instead of ${count(asked)}.`;
       lines.push({ kind: "few", text });
     }
-    return lines.length ? lines : [{ kind: "fine", text: "Every layer keeps at least as many weights as it has outputs." }];
+    const fine = "Every layer keeps at least as many weights as it has outputs.";
+    return lines.length ? lines : [{ kind: "fine", text: fine }];
   }
 
   function line({ kind, strong = "", text, names = [] }) {
@@ -49,7 +52,8 @@ export function notes(layers, digits, show) {
       h("button", { type: "button", class: "pv-link", click: () => show(index) }, layers[index].label),
     ]);
     const end = names.length > NAMED ? ` and ${names.length - NAMED} more.` : names.length ? "." : "";
-    return h("p", { class: `pv-note pv-note-${kind}` }, icon(kind), h("span", {}, h("strong", {}, strong), text, ...buttons, end));
+    const words = h("span", {}, h("strong", {}, strong), text, ...buttons, end);
+    return h("p", { class: `pv-note pv-note-${kind}` }, icon(kind), words);
   }
 
   return { element, update };
