@@ -12,11 +12,13 @@ from pruneviz.figures.gradient import gradient
 from pruneviz.figures.methods import method_names
 from pruneviz.figures.picture import Picture, show
 from pruneviz.figures.report import accuracy_table, how_sure, what_was_run
+from pruneviz.figures.sheet import Sheet, show_table
 from pruneviz.figures.style import look, percent
 from pruneviz.figures.summary import Summary, summarize, summarize_by
 
 __all__ = [
     "Picture",
+    "Sheet",
     "Summary",
     "accuracy",
     "accuracy_table",
@@ -27,6 +29,7 @@ __all__ = [
     "method_names",
     "percent",
     "show",
+    "show_table",
     "summarize",
     "summarize_by",
     "what_was_run",

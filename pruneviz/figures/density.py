@@ -85,7 +85,7 @@ def density(table: pd.DataFrame, sparsity: float, *, log: bool = True, ax: Axes 
         ax.set_ylabel("layer (number of weights), from input to output")
         ax.grid(axis="y", color=FAINT, alpha=0.25, linewidth=0.6)
         runs = runs_phrase([int((named["method"] == method).sum()) for method in methods])
-        legend_above(ax, f"{percent(sparsity)} of the weights removed; mean over runs, {runs}")
+        legend_above(ax, f"{percent(sparsity)} removed; mean of {runs} run{'s' * (runs != 'n = 1')}")
     return ax
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # The book's theme lays a light card under HTML outputs in the dark; paper is light whatever the screen is.
 _CSS = """\
-.pv-picture{margin:1.5rem 0;max-width:36rem;color:inherit}
+.pv-picture.pv-picture.pv-picture{margin:1rem 0;padding:0;max-width:31rem;color:inherit}
 .pv-picture svg{display:block;width:100%;height:auto;overflow:visible}
 .pv-picture figcaption{margin-top:.6rem;font-size:.92rem;line-height:1.5;text-align:left}
 html[data-theme="dark"] .bd-content div.cell_output div.text_html.text_html:has(>.pv-picture){\

@@ -12,6 +12,8 @@ from pruneviz.figures.summary import LEAST_FOR_INTERVAL, Summary, summarize, sum
 if TYPE_CHECKING:
     import pandas as pd
 
+_NONE = "none"
+
 
 def accuracy_table(table: pd.DataFrame, *, column: str = "test_accuracy", level: float = 0.95) -> pd.DataFrame:
     """Accuracies as a reader's table: methods down, sparsities across.
@@ -35,20 +37,19 @@ def accuracy_table(table: pd.DataFrame, *, column: str = "test_accuracy", level:
     lines: dict[str, dict[str, str]] = {}
     if len(dense):
         text = _entry(summarize(dense[column], level=level))
-        lines["Dense"] = {"n": str(len(dense)), "none removed": text}
+        lines["Dense"] = {"n": str(len(dense)), _NONE: text}
     for method in pruned_methods(named):
         rows = named[named["method"] == method]
         runs = {sparsity: rows.loc[rows["sparsity"] == sparsity, column] for sparsity in sparsities}
         lines[method] = {"n": runs_phrase([len(r) for r in runs.values() if len(r)]).removeprefix("n = ")}
         lines[method] |= {
-            f"{percent(sparsity)} removed": _entry(summarize(values, level=level))
+            percent(sparsity): _entry(summarize(values, level=level))
             for sparsity, values in runs.items()
             if len(values)
         }
     frame = pd.DataFrame.from_dict(lines, orient="index").fillna("")
-    wanted = ["n", "none removed", *(f"{percent(sparsity)} removed" for sparsity in sparsities)]
-    frame = frame[[name for name in wanted if name in frame.columns]]
-    return frame.rename_axis(columns=f"{column.replace('_', ' ')}, %")
+    wanted = ["n", _NONE, *map(percent, sparsities)]
+    return frame[[name for name in wanted if name in frame.columns]].rename_axis(columns="removed")
 
 
 def how_sure(table: pd.DataFrame, *, column: str = "test_accuracy", level: float = 0.95) -> str:

@@ -27,7 +27,7 @@ VERMILION, PURPLE, OLIVE = "#D55E00", "#C46D9D", "#9C8F00"
 PALETTE = (ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE, OLIVE)
 
 #: Inches: narrow enough that the text is readable on a phone.
-WIDTH = 5.2
+WIDTH = 4.6
 
 
 @dataclass(frozen=True)
