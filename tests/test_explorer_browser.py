@@ -195,7 +195,9 @@ def test_the_picture_is_the_mask(page: Page, file: str, explorer: MaskExplorer, 
         assert image[at] == tiles[r, c, y, x], (r, c, y, x)
     cell = round(math.sqrt(image.sum() / max(1, tiles.sum())))
     assert image.sum() == tiles.sum() * cell * cell
+    empty = int((mask.flatten(1).sum(1) == 0).sum())
     label = first(page).locator("canvas").get_attribute("aria-label")
+    assert f"; {empty or 'none'} of its {out} outputs left without a weight" in label
     assert f"{int(mask.sum()):,} of {mask.numel():,} kept" in label
 
 
@@ -517,7 +519,7 @@ def test_the_page_below_does_not_jump(page: Page, file: str, explorer: MaskExplo
     tops = set()
     for sparsity in (0.0, 0.5, 0.9, 0.98, 0.999):
         slide(page, sparsity, explorer)
-        tops.add(first(page).locator(".pv-panes").bounding_box()["y"])
+        tops.add(tuple(first(page).locator(part).bounding_box()["y"] for part in (".pv-panes", "canvas")))
     assert len(tops) == 1
 
 

@@ -6,12 +6,12 @@ import { cutOff, paint, plan, shadesOf } from "./mask_picture.js";
 /** The figure; it is painted again when its width or the theme changes. Returns { element, update, watch }. */
 export function maskFigure() {
   const canvas = h("canvas", { class: "pv-canvas", role: "img" });
-  const [name, shape, kept, words] = [h("strong"), h("span"), h("p"), h("span")];
+  const [name, shape, kept, rows, words] = [h("strong"), h("span"), h("p"), h("p"), h("span")];
   const key = (kind) => h("i", { class: `pv-key ${kind}` });
   const legend = h("p", { class: "pv-legend" }, key("pv-key-on"), "kept ", key("pv-key-off"), words);
   const [across, down] = [h("span", { class: "pv-across" }), h("span", { class: "pv-down" })];
   const stage = h("div", { class: "pv-stage" }, across, down, h("div", { class: "pv-paper" }, canvas));
-  const caption = h("figcaption", {}, h("p", { class: "pv-layer-name" }, name, shape), kept, legend);
+  const caption = h("figcaption", {}, h("p", { class: "pv-layer-name" }, name, shape), kept, rows, legend);
   const element = h("figure", { class: "pv-picture" }, caption, stage);
   let last = null;
   let sight = null;
@@ -41,12 +41,10 @@ export function maskFigure() {
     last = [layer, levels, index];
     write(name, layer.label);
     write(shape, ` ${layer.shape.join(" × ")}`);
-    const gone = levels ? cutOff(levels, index, layer.shape) : 0;
-    const rows = layer.shape.length > 1 ? layer.shape[0] : 1;
-    const empty = gone ? `; ${count(gone)} of ${count(rows)} ${layer.axes[0]} have none left` : "";
-    write(kept, levels ? `${count(n)} of ${count(layer.size)} kept, ${density(n, layer.size)}${empty}` : "no mask");
-    const spoken = levels ? `Mask of ${layer.label}: ${kept.textContent}.` : `No mask of ${layer.label}.`;
-    canvas.setAttribute("aria-label", spoken);
+    write(kept, levels ? `${count(n)} of ${count(layer.size)} kept, ${density(n, layer.size)}` : "no mask");
+    write(rows, levels ? outputs(layer, cutOff(levels, index, layer.shape)) : "");
+    const seen = `Mask of ${layer.label}: ${kept.textContent}; ${rows.textContent}.`;
+    canvas.setAttribute("aria-label", levels ? seen : `No mask of ${layer.label}.`);
     draw();
   }
 
@@ -71,6 +69,12 @@ export function maskFigure() {
     };
   }
   return { element, update, watch };
+}
+
+/** How many outputs have no weight left; a line that is always there, so that the picture below stays in place. */
+function outputs(layer, gone) {
+  const rows = layer.shape.length > 1 ? layer.shape[0] : 1;
+  return `${gone ? count(gone) : "none"} of its ${count(rows)} ${layer.axes[0]} left without a weight`;
 }
 
 /** What one square of the picture is. */
