@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _CSS = """\
 .pv-picture.pv-picture.pv-picture{margin:1rem 0;padding:0;max-width:31rem;color:inherit}
 .pv-picture svg{display:block;width:100%;height:auto;overflow:visible}
-.pv-picture figcaption{margin-top:.6rem;font-size:.92rem;line-height:1.5;text-align:left}
+.pv-picture figcaption{margin-top:.6rem;padding:0;font-size:.92rem;line-height:1.5;text-align:left}
 html[data-theme="dark"] .bd-content div.cell_output div.text_html.text_html:has(>.pv-picture){\
 background:none;color:inherit;padding:0}
 @media print{.pv-picture{color:#000}}"""

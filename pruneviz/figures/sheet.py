@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # scrolls inside itself, and its caption stays in sight.
 _CSS = """\
 .pv-sheet.pv-sheet.pv-sheet{margin:.5rem 0;padding:0}
-.pv-sheet figcaption{margin-bottom:.5rem;font-size:.92rem;line-height:1.5;text-align:left}
+.pv-sheet figcaption{margin-bottom:.5rem;padding:0;font-size:.92rem;line-height:1.5;text-align:left}
 .pv-sheet>div{overflow-x:auto}
 .pv-sheet table.dataframe{width:auto;margin:0;border-collapse:collapse;font-size:.92rem;line-height:1.4;\
 font-variant-numeric:tabular-nums}
