@@ -41,7 +41,7 @@ def read_grid(path: str | os.PathLike[str]) -> list[Cell]:
     where = f"grid {os.fspath(path)!r}"
     grid = _load(Path(path), where)
     if not isinstance(grid, Mapping):
-        raise InputError(f"{where} holds a {_kind(grid)}; a mapping with the keys {', '.join(_KEYS)} is needed")
+        raise InputError(f"{where} is {_kind(grid)}; a mapping with the keys {', '.join(_KEYS)} is needed")
     for key in grid:
         _located(where, lambda key=key: check_choice("key", key, _KEYS))
     defaults = grid.get("defaults") or {}

@@ -177,6 +177,7 @@ def _plan(cells: list[Cell], store: Path, run: Path, settings: Settings) -> dict
         "alive": str(run / "alive"),
         "table": str(run / "table.done"),
         "store": str(store),
+        "executor": settings.executor,
         "host": socket.gethostname(),
         "python": sys.executable,
         "devices": [devices[job % len(devices)] for job in range(jobs)],

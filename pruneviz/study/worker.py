@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -29,7 +30,7 @@ _POLL_SECONDS = 1.0
 def main(plan_path: str, index: int) -> int:
     """Run one shard of a plan; returns the exit status."""
     plan = json.loads(Path(plan_path).read_text(encoding="utf-8"))
-    _end_with(Path(plan["alive"]))
+    _end_with(plan)
     try:
         run_shard(plan, index)
     except (InputError, OSError) as error:
@@ -88,15 +89,18 @@ def _claim_device(plan: Mapping[str, Any]) -> tuple[IO[Any] | None, str]:
     return None, devices[0]
 
 
-def _end_with(alive: Path) -> None:
+def _end_with(plan: Mapping[str, Any]) -> None:
     """End this process when the sweep that holds the lock `alive` ends, however it ends.
 
     A cell in flight is lost, and nothing else: records are written whole or not at all.
     """
+    alive = Path(plan["alive"])
 
     def watch() -> None:
         while not is_free(alive):
             time.sleep(_POLL_SECONDS)
+        if plan["executor"] == "local":  # the sweep gave Snakemake and its workers a process group of their own
+            os.killpg(0, signal.SIGKILL)
         os._exit(ORPHANED)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,224 @@
+"""Sweeps as processes: killed at any moment and started again, they end with the table of an uninterrupted run."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from pruneviz.study import environment, record
+from pruneviz.study.grid import read_grid
+from pruneviz.study.run import compute
+from pruneviz.study.table import make_table, write_table
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+GRID = """
+defaults: {dataset: digits, fraction: 0.3, model: mlp, width: 0.1, sparsity: 0.9}
+cells:
+  - {scorer: [magnitude, snip], seed: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]}
+"""
+PATIENCE = 400.0  # seconds; for a machine that is busy with something else
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")
+
+
+@pytest.fixture(autouse=True)
+def no_revision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Records made here name no git revision, so that a commit in between changes no table."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(REPOSITORY))
+    environment.git_state.cache_clear()
+    yield
+    environment.git_state.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("grid") / "grid.yaml"
+    path.write_text(GRID)
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(grid: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
+    """The table of a run that nothing interrupts, made in one process without the graph."""
+    store, threads = tmp_path_factory.mktemp("expected"), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GIT_CEILING_DIRECTORIES", str(REPOSITORY))
+        environment.git_state.cache_clear()
+        torch.set_num_threads(1)  # as the sweeps below
+        try:
+            compute(read_grid(grid), store, device="cpu", progress=False)
+        finally:
+            torch.set_num_threads(threads)
+    write_table(make_table(store), store / "table")
+    return table_of(store)
+
+
+def table_of(store: Path) -> tuple[bytes, bytes]:
+    return (store / "table.parquet").read_bytes(), (store / "table.csv").read_bytes()
+
+
+def start(grid: Path, store: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pruneviz", "sweep", str(grid), "--store", str(store)]
+    command += ["--device", "cpu", "--threads", "1", "--jobs", "2", *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(sweep: subprocess.Popen[str]) -> tuple[int, str]:
+    out, err = sweep.communicate(timeout=PATIENCE)
+    assert out == ""
+    assert "Traceback" not in err
+    return sweep.returncode, err
+
+
+def processes(store: Path, what: str) -> list[int]:
+    """The processes of a store's sweeps whose command line contains `what`."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if str(store) in line and what in line and "bash -c" not in line and state != "Z":
+            found.append(int(folder.name))
+    return found
+
+
+def wait_until(condition: Callable[[], object], sweep: subprocess.Popen[str] | None = None) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert sweep is None or sweep.poll() is None, f"the sweep ended too early: {finish(sweep)}"
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def records(store: Path) -> list[Path]:
+    return sorted(store.glob("*.json"))
+
+
+def test_a_sweep_gives_the_table_of_the_library_and_then_has_nothing_to_do(
+    grid: Path, expected: tuple[bytes, bytes], tmp_path: Path
+) -> None:
+    status, said = finish(start(grid, tmp_path / "store"))
+    assert status == 0, said
+    assert table_of(tmp_path / "store") == expected
+    assert said.count("test accuracy") == 20  # one line for each cell
+    assert sorted(p.name for p in (tmp_path / "store").iterdir() if p.suffix != ".json") == [
+        ".sweep",
+        "table.csv",
+        "table.parquet",
+    ]
+    assert not list((tmp_path / "store" / ".sweep").glob("run-*"))
+
+    # A table that was lost is made again, by a sweep that does not even start Snakemake: it would fail.
+    (tmp_path / "store" / "table.csv").unlink()
+    status, said = finish(start(grid, tmp_path / "store", "--", "--no-such-option-of-snakemake"))
+    assert status == 0, said
+    assert "all 20 cells are done" in said
+    assert table_of(tmp_path / "store") == expected
+
+
+def test_killed_at_random_moments_and_started_again_it_gives_the_same_table(
+    grid: Path, expected: tuple[bytes, bytes], tmp_path: Path
+) -> None:
+    """Kill -9 of a worker, of the graph and of the command itself, each going on from where the one before died."""
+    store, story = tmp_path / "store", ""
+    for victim in ("study.worker", "-m snakemake", "-m pruneviz sweep"):
+        sweep, before, more = start(grid, store), len(records(store)), random.randint(0, 3)
+        wait_until(lambda victim=victim: processes(store, victim), sweep)
+        target = processes(store, victim)[0]
+        wait_until(lambda before=before, more=more: len(records(store)) >= before + more, sweep)
+        os.kill(target, signal.SIGKILL)
+        status, said = finish(sweep)
+        story += f"{victim} killed after {before} + {more} records, {len(records(store))} in the end: {said}"
+        if "sweep" in victim:
+            assert status == -signal.SIGKILL, story
+        else:
+            assert status == 1, story
+            assert "are not finished: a worker was stopped; the same command goes on" in said, story
+        wait_until(lambda: not processes(store, "worker") and not processes(store, "snakemake"))
+        for path in records(store):
+            record.read(path)  # raises for half a record
+
+    status, said = finish(start(grid, store))
+    assert status == 0, story + said
+    assert table_of(store) == expected, story
+
+
+def test_interrupted_it_stops_its_workers_and_says_how_to_go_on(grid: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    sweep = start(grid, store)
+    wait_until(lambda: processes(store, "study.worker"), sweep)
+    sweep.send_signal(signal.SIGINT)
+    status, said = finish(sweep)
+    assert status == 130
+    assert said.splitlines()[-1] == "pruneviz: interrupted; the same command goes on from here"
+    assert not processes(store, "worker")
+    assert not processes(store, "snakemake")
+
+
+def test_two_sweeps_at_once_share_the_work(grid: Path, expected: tuple[bytes, bytes], tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    sweeps = [start(grid, store), start(grid, store)]
+    said = ""
+    for sweep in sweeps:
+        status, lines = finish(sweep)
+        assert status == 0, lines
+        said += lines
+    assert table_of(store) == expected
+    assert said.count("test accuracy") == 20  # none was run twice
+
+
+def test_damaged_and_missing_records_are_computed_again_and_a_failing_cell_stops_no_other(tmp_path: Path) -> None:
+    grid, store = tmp_path / "grid.yaml", tmp_path / "store"
+    # More scoring images than there are: found only when the cell runs.
+    grid.write_text(
+        "defaults: {dataset: digits, fraction: 0.1, model: mlp, width: 0.1}\n"
+        "cells: [{scorer: snip, sparsity: [0.5, 0.9], per_class: [10000, 5]}, {}]\n"
+    )
+    cells = read_grid(grid)
+    status, said = finish(start(grid, store))
+    assert status == 1
+    assert len([line for line in said.splitlines() if line.startswith("pruneviz: failed: ")]) == 2
+    assert [record.is_done(store, cell) for cell in cells] == [False, True, False, True, True]
+    assert len(list(store.glob("*.error"))) == 2
+    assert len(make_table(store)) == 3
+    rows = (store / "table.csv").read_bytes()
+
+    grid.write_text(grid.read_text().replace("[10000, 5]", "5"))
+    half, gone = (record.path_of(store, cells[index].hash) for index in (1, 4))
+    half.write_bytes(half.read_bytes()[:100])
+    gone.unlink()
+    status, said = finish(start(grid, store))
+    assert status == 0
+    assert said.count(f"warning: record {half.name} is cut off or no record; it counts as missing") == 1
+    assert (store / "table.csv").read_bytes() == rows
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs unshare to mount a small disk of its own")
+def test_a_full_disk_is_one_line_and_leaves_no_half_record(grid: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = (
+        f"mount -t tmpfs -o size=128k none {disk} || exit 77\n"
+        f"head -c 100000 /dev/zero > {disk}/filler\n"
+        f"{sys.executable} -m pruneviz sweep {grid} --store {disk}/store\n"
+        f"status=$?; find {disk} -type f -size +0; exit $status\n"
+    )
+    done = subprocess.run(["unshare", "-Urm", "sh", "-c", script], capture_output=True, text=True, check=False)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("this system lets nobody mount a small disk")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("pruneviz: error: [Errno 28] No space left on device")
+    assert "Traceback" not in done.stderr
+    assert done.stdout.splitlines() == [f"{disk}/filler"]

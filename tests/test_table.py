@@ -1,0 +1,114 @@
+"""The table: what is in the records, in one order, the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import pruneviz as pv
+from pruneviz.study import record
+from pruneviz.study.cell import Cell
+from pruneviz.study.run import compute
+from pruneviz.study.table import COLUMNS, make_table, read_table, write_table
+
+TINY = {"dataset": "digits", "fraction": 0.1, "model": "mlp", "width": 0.1}
+CELLS = [
+    Cell(**TINY, scorer="snip", sparsity=0.9),
+    Cell(**TINY, scorer="grasp", options={"temperature": 100}, sparsity=0.9),
+    Cell(**TINY),
+    Cell(**TINY, scorer="snip", sparsity=0.5),
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    compute(CELLS, folder, device="cpu", progress=False)
+    return folder
+
+
+def test_a_row_says_what_its_record_says(store: Path) -> None:
+    table = make_table(store)
+    assert tuple(table.columns) == COLUMNS
+    assert [(row.scorer, row.sparsity) for row in table.itertuples()] == [
+        ("dense", 0.0),
+        ("grasp", 0.9),
+        ("snip", 0.5),
+        ("snip", 0.9),
+    ]
+    for row in table.itertuples():
+        content = record.read(record.path_of(store, row.hash))
+        own = {f.name: getattr(row, f.name) for f in fields(Cell)} | {"options": json.loads(row.options)}
+        assert Cell(**own).hash == row.hash == content["hash"]
+        assert row.test_accuracy == content["result"]["test_accuracy"]
+        assert row.validation_accuracy == content["result"]["validation_accuracy"][-1]
+        assert json.loads(row.curves)["train_loss"] == content["result"]["train_loss"]
+        assert list(json.loads(row.layers).items()) == list(content["layers"].items())
+        assert row.kept == sum(kept for kept, _ in content["layers"].values())
+        assert row.density == row.kept / row.total
+        assert row.kept == round((1 - row.sparsity) * row.total)
+
+
+def test_no_column_tells_the_time(store: Path) -> None:
+    assert not [name for name in COLUMNS if "second" in name or "time" in name or "finished" in name]
+
+
+def test_the_same_cells_give_the_same_bytes_in_whatever_order(store: Path, tmp_path: Path) -> None:
+    compute(CELLS[::-1], tmp_path / "again", device="cpu", progress=False)
+    for name, folder in (("one", store), ("two", tmp_path / "again")):
+        write_table(make_table(folder), tmp_path / name)
+    for suffix in ("parquet", "csv"):
+        assert (tmp_path / f"one.{suffix}").read_bytes() == (tmp_path / f"two.{suffix}").read_bytes()
+
+
+def test_parquet_and_csv_hold_the_same_numbers(store: Path, tmp_path: Path) -> None:
+    table = make_table(store)
+    write_table(table, tmp_path / "table")
+    pd.testing.assert_frame_equal(read_table(tmp_path / "table.parquet"), table)
+    pd.testing.assert_frame_equal(read_table(store), table)
+    text = pd.read_csv(tmp_path / "table.csv", dtype={"hash": str, "git_revision": str})
+    pd.testing.assert_frame_equal(
+        text.drop(columns="git_revision"), table.drop(columns="git_revision"), check_dtype=False
+    )
+
+
+def test_an_unchanged_table_is_not_touched(store: Path, tmp_path: Path) -> None:
+    write_table(make_table(store), tmp_path / "table")
+    before = (tmp_path / "table.parquet").stat()
+    write_table(make_table(store), tmp_path / "table")
+    after = (tmp_path / "table.parquet").stat()
+    assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
+
+
+def test_an_empty_store_gives_an_empty_table_with_all_columns(tmp_path: Path) -> None:
+    table = make_table(tmp_path)
+    assert tuple(table.columns) == COLUMNS
+    write_table(table, tmp_path / "table")
+    back = read_table(tmp_path / "table.parquet")
+    assert len(back) == 0
+    assert dict(back.dtypes) == dict(table.dtypes)
+
+
+def test_infinite_and_missing_numbers_stay_apart(store: Path, tmp_path: Path) -> None:
+    table = make_table(store)
+    table.loc[0, ["test_loss", "train_loss"]] = [math.inf, math.nan]
+    write_table(table, tmp_path / "table")
+    for back in (read_table(tmp_path / "table.parquet"), pd.read_csv(tmp_path / "table.csv")):
+        assert back.test_loss[0] == math.inf
+        assert math.isnan(back.train_loss[0])
+
+
+def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(pv.InputError, match="there is no store at"):
+        read_table(tmp_path / "nowhere")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(pv.InputError, match="not a parquet file that can be read"):
+        read_table(tmp_path / "bad.parquet")
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
+    with pytest.raises(pv.InputError, match="no column 'hash'"):
+        read_table(tmp_path / "other.parquet")
