@@ -102,6 +102,7 @@ def execute(
             str(running),
             parameters,
             kernel_name="python3",
+            language="python",
             progress_bar={"desc": notebook.stem} if progress and sys.stderr.isatty() else False,
             kernel_manager_class=_kernel_manager(),
             resources={"metadata": {"path": str(notebook.resolve().parent)}},

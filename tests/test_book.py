@@ -1,0 +1,297 @@
+"""From sources to pages: the graph redoes what changed and nothing else, and never shows a stale page."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+
+import pruneviz as pv
+from pruneviz.errors import InputError
+from pruneviz.study import book, pages
+from pruneviz.study.locks import hold
+from pruneviz.study.notebook import StepError
+
+ROOT = Path(__file__).parent.parent
+SITE = ROOT / "_build" / "html"
+NAME = "one"
+
+
+# Pages made from cards ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("card", pv.scorers().values(), ids=lambda card: card.name)
+def test_a_card_page_says_all_that_the_card_says(card: pv.Card) -> None:
+    page = pages.card_page(card)
+    facts = [card.title, card.effect, card.equation, card.source, card.cost, card.memory]
+    for text in [*facts, *card.options, *card.options.values(), *card.disagreements, *card.deviations]:
+        assert text in page
+    assert f"{{cite:p}}`{card.citation}`" in page
+    assert f"(method-{card.name})=" in page
+
+
+def test_a_card_that_says_little_makes_a_page_without_empty_parts() -> None:
+    page = pages.card_page(pv.Card(name="mine", title="Mine", effect="Keeps what I like."))
+    assert "Keeps what I like." in page
+    for absent in ("$$", "## ", "cite", "Cost", "Memory"):
+        assert absent not in page
+    assert "no data" in pages.card_page(replace(pv.scorers()["snip"], needs_data=False))
+
+
+def test_the_overview_has_a_row_and_a_link_for_each() -> None:
+    text = pages.overview(pv.scorers().values())
+    for name, card in pv.scorers().items():
+        assert f"/book/methods/{name}>" in text
+        assert card.effect in text
+    assert len(text.splitlines()) == 2 + len(pv.scorers())
+
+
+def test_every_citation_has_an_entry() -> None:
+    entries = re.findall(r"^@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8"), re.M)
+    assert len(entries) == len(set(entries))
+    cited = {card.citation for card in pv.scorers().values()}
+    for page in [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]:
+        for keys in re.findall(r"\{cite:?\w*\}`([^`]+)`", page.read_text(encoding="utf-8")):
+            cited |= {key.strip() for key in keys.split(",")}
+    assert cited <= set(entries)
+
+
+# What is staged -------------------------------------------------------------------------------------------
+
+
+def test_a_published_notebook_knows_nothing_of_the_machine(tmp_path: Path) -> None:
+    cell = nbformat.v4.new_code_cell("1", metadata={"papermill": {"duration": 1}, "tags": ["injected-parameters"]})
+    cell.outputs = [nbformat.v4.new_output("display_data", {"text/html": "<b>kept</b>"})]
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    notebook.metadata.update({"widgets": {"state": "long"}, "papermill": {"output_path": str(tmp_path)}})
+    nbformat.write(notebook, tmp_path / "in.ipynb")
+    pages.publish(tmp_path / "in.ipynb", tmp_path / "new" / "out.ipynb")
+    text = (tmp_path / "new" / "out.ipynb").read_text(encoding="utf-8")
+    assert "<b>kept</b>" in text
+    assert "hide-input" in text
+    for absent in ("widgets", "papermill", str(tmp_path)):
+        assert absent not in text
+
+
+def test_mathjax_comes_with_exactly_its_script_and_fonts(tmp_path: Path) -> None:
+    pages.copy_mathjax(tmp_path / "mathjax")
+    script = (tmp_path / "mathjax" / "tex-chtml.js").read_text(encoding="utf-8")
+    assert "output/chtml/fonts/woff-v2" in script
+    fonts = list((tmp_path / "mathjax" / "output" / "chtml" / "fonts" / "woff-v2").glob("*.woff"))
+    assert len(fonts) > 20
+    assert sum(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file()) < 3e6
+
+
+def test_the_configuration_is_valid_for_jupyter_book_itself() -> None:
+    from jupyter_book.config import get_final_config
+
+    config, _ = get_final_config(
+        user_yaml=ROOT / "_config.yml", cli_config={"latex_individualpages": False}, raise_on_invalid=True
+    )
+    assert config["nb_execution_mode"] == "off"
+    assert config["html_js_files"]
+    assert "repository_url" not in config["html_theme_options"], "its address is not known"
+    from pruneviz.widgets import page
+
+    served = [*config["html_css_files"], *(name for name, _ in config["html_js_files"])]
+    assert set(page.assets()) <= set(served)
+
+
+# The graph --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A book of one page and one notebook, with this repository's configuration and without a sweep."""
+    for name in ("_config.yml", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "book" / "assets", tmp_path / "book" / "assets")
+    for name in ("methods.md", "bibliography.md", "references.bib"):
+        shutil.copy(ROOT / "book" / name, tmp_path / "book")
+    (tmp_path / "book" / "intro.md").write_text("# A book\n\n(score-then-cut)=\n## Cut\n\nText.\n", encoding="utf-8")
+    chapters = "".join(f"- file: {name}\n" for name in (f"notebooks/{NAME}", "book/methods", "book/bibliography"))
+    toc = f"format: jb-book\nroot: book/intro\nchapters:\n{chapters}- glob: book/methods/*\n"
+    (tmp_path / "book" / "_toc.yml").write_text(toc, encoding="utf-8")
+    write_notebook(tmp_path, "print('answer', 6 * 7)")
+    monkeypatch.setattr(book, "_smoke_sweep", lambda root, cores: None)
+    return tmp_path
+
+
+def write_notebook(root: Path, code: str) -> None:
+    parameters = nbformat.v4.new_code_cell("profile = 'paper'", metadata={"tags": ["parameters"]})
+    cells = [nbformat.v4.new_markdown_cell("# One"), parameters, nbformat.v4.new_code_cell(code)]
+    (root / "notebooks").mkdir(exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "notebooks" / f"{NAME}.ipynb")
+
+
+def state(root: Path) -> dict[str, int]:
+    files = [*(root / "_build" / "html").rglob("*.html"), *(root / "_build" / "notebooks").glob("*.ipynb")]
+    return {str(path): path.stat().st_mtime_ns for path in files}
+
+
+@pytest.mark.slow
+def test_what_changed_is_redone_and_nothing_else(repository: Path) -> None:
+    executed = repository / "_build" / "notebooks" / f"{NAME}.ipynb"
+    index = book.build(repository)
+    page = index.parent / "notebooks" / f"{NAME}.html"
+    assert index == repository / "_build" / "html" / "index.html"
+    assert "answer 42" in page.read_text(encoding="utf-8")
+    assert json.dumps('profile = "smoke"')[1:-1] in executed.read_text(encoding="utf-8")
+    assert (index.parent / ".nojekyll").is_file()
+
+    before = state(repository)
+    book.build(repository)
+    assert state(repository) == before, "nothing changed, and something was made again"
+
+    time_of_notebook = executed.stat().st_mtime_ns
+    (repository / "book" / "intro.md").write_text("# A book\n\n(score-then-cut)=\n## New words\n", encoding="utf-8")
+    book.build(repository)
+    assert "New words" in (index.parent / "book" / "intro.html").read_text(encoding="utf-8")
+    assert executed.stat().st_mtime_ns == time_of_notebook, "a page's text does not concern the notebook"
+
+    shutil.rmtree(index.parent)
+    assert book.build(repository).is_file(), "a site that somebody deleted is made again"
+
+
+@pytest.mark.slow
+def test_a_failure_is_never_followed_by_a_stale_success(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    page = book.build(repository).parent / "notebooks" / f"{NAME}.html"
+    good = page.read_bytes()
+    write_notebook(repository, "raise RuntimeError('on purpose')")
+    for _ in range(2):
+        with pytest.raises(StepError, match="is as it was before"):
+            book.build(repository)
+        said = capfd.readouterr().err
+        assert f"notebooks/{NAME}.ipynb failed in cell 3 of 3" in said
+        assert "profile='smoke': RuntimeError: on purpose" in said
+        assert "Traceback" not in said
+        assert page.read_bytes() == good
+
+    write_notebook(repository, "print('mended')")
+    with (repository / "book" / "methods.md").open("a", encoding="utf-8") as file:
+        file.write("\n{cite:p}`nobody1999`\n")
+    with pytest.raises(StepError):
+        book.build(repository)
+    assert 'could not find bibtex key "nobody1999"' in capfd.readouterr().err
+    assert page.read_bytes() == good, "the last good site stays when the pages cannot be rendered"
+
+    shutil.copy(ROOT / "book" / "methods.md", repository / "book")
+    book.build(repository)
+    assert "mended" in page.read_text(encoding="utf-8")
+
+
+def test_two_builds_do_not_meet(repository: Path) -> None:
+    (repository / "_build").mkdir()
+    lock = hold(repository / "_build" / ".lock")
+    assert lock is not None
+    with lock, pytest.raises(InputError, match="being built"):
+        book.build(repository)
+
+
+def test_what_is_no_book_is_told_in_one_line(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    empty = tmp_path_factory.mktemp("empty")
+    with pytest.raises(InputError, match="is not the repository of the book"):
+        book.build(empty)
+    assert not list(empty.iterdir())
+    with pytest.raises(InputError, match="jobs"):
+        book.build(repository, jobs=0)
+    (repository / "notebooks" / f"{NAME}.ipynb").unlink()
+    with pytest.raises(InputError, match=rf"lists notebooks/{NAME}, but"):
+        book.build(repository)
+
+
+def test_a_changed_library_forgets_the_smoke_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def sweep(grid: Path, store: Path, *_: object) -> int:
+        calls.append(len(list(store.glob("*.json"))))
+        store.mkdir(exist_ok=True)
+        (store / "record.json").write_text("{}", encoding="utf-8")
+        return 0
+
+    monkeypatch.setattr("pruneviz.study.sweep.sweep", sweep)
+    (tmp_path / "_build").mkdir()
+    sources = book._computing(ROOT)
+    assert {"train.py", "snip.py", "resnet.py", "run.py", "requirements.lock"} <= {path.name for path in sources}
+    book._smoke_sweep(tmp_path, 1)
+    book._smoke_sweep(tmp_path, 1)
+    changed = tmp_path / "train.py"
+    changed.write_text("# different\n", encoding="utf-8")
+    monkeypatch.setattr(book, "_computing", lambda root: [*sources, changed])
+    book._smoke_sweep(tmp_path, 1)
+    assert calls == [0, 1, 0]
+
+
+# The site that was built ------------------------------------------------------------------------------------
+
+
+class Links(HTMLParser):
+    """Every address in a page, and every place in it that can be linked to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, str]] = []
+        self.ids: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for key, value in attrs:
+            if key == "id" and value:
+                self.ids.add(value)
+            if key in ("href", "src") and value:
+                self.found.append((tag, value))
+
+
+@pytest.fixture(scope="module")
+def site() -> Path:
+    if not (SITE / "index.html").is_file():
+        pytest.skip("the book is not built: make book")
+    return SITE
+
+
+def test_links_inside_the_site_lead_somewhere(site: Path) -> None:
+    parsed = {
+        path: Links(path.read_text(encoding="utf-8")) for path in site.rglob("*.html") if "_static" not in path.parts
+    }
+    assert len(parsed) > 5
+    for path, page in parsed.items():
+        for tag, address in page.found:
+            parts = urlsplit(address)
+            if parts.scheme or parts.netloc:
+                assert tag == "a", f"{path.name} loads {address}"
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            assert target.exists(), f"{path.name} links to {address}"
+            if parts.fragment and target in parsed and "=" not in parts.fragment:
+                assert unquote(parts.fragment) in parsed[target].ids, f"{path.name} links to {address}"
+
+
+def test_the_site_names_no_place_of_this_machine(site: Path) -> None:
+    for path in site.rglob("*"):
+        if path.suffix in (".html", ".ipynb", ".md", ".txt", ".json") or path.name == "searchindex.js":
+            text = path.read_text(encoding="utf-8")
+            for place in {str(ROOT), str(Path.home()), sys.prefix}:
+                assert place not in text, f"{path.relative_to(site)} names {place}"
+
+
+def test_the_site_is_light(site: Path) -> None:
+    assert sum(path.stat().st_size for path in site.rglob("*") if path.is_file()) < 25e6
+    for path in site.rglob("*.html"):
+        assert path.stat().st_size < 3e6, path.name
+
+
+def test_the_site_has_a_card_for_each_scorer_and_every_chapter(site: Path) -> None:
+    for name in pv.scorers():
+        assert (site / "book" / "methods" / f"{name}.html").is_file()
+    for name in book.listed_notebooks(ROOT):
+        assert (site / "notebooks" / f"{name}.html").is_file()
+        source = json.loads((site / "_sources" / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
+        assert any(cell.get("outputs") for cell in source["cells"]), "the page was made from a notebook that ran"
