@@ -1,4 +1,4 @@
-"""The mask explorer without a browser: levels, traits, the two forms of one object."""
+"""The mask explorer without a browser: its traits, and the live and the HTML form of one object."""
 
 from __future__ import annotations
 
@@ -12,154 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from explorer import METHODS, small_problem
 from torch import nn
 
 import pruneviz as pv
 from pruneviz.errors import InputError
-from pruneviz.widgets import bundle, cuts, page
-from pruneviz.widgets.levels import DEFAULT_GRID, check_grid, default_grid, levels
+from pruneviz.widgets import cuts, page
 from pruneviz.widgets.mask_explorer import MaskExplorer
-
-METHODS = ("random:erk", "random:uniform", "magnitude", "snip", "grasp", "snip:layerwise")
-WIDGETS = Path(bundle.__file__).parent
-
-
-def network() -> nn.Module:
-    model = nn.Sequential(
-        nn.Conv2d(1, 6, 3),
-        nn.ReLU(),
-        nn.Conv2d(6, 8, 3),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(128, 24),
-        nn.ReLU(),
-        nn.Linear(24, 10),
-    )
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.copy_(torch.randn(p.shape, generator=generator) / max(1, p[0].numel()) ** 0.5)
-    return model
 
 
 @pytest.fixture
 def problem() -> pv.Problem:
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(20, 1, 8, 8, generator=generator)
-    return pv.Problem(network(), [(x, torch.arange(20) % 10)])
-
-
-class Reader(HTMLParser):
-    """A browser's view of a fragment: what the JSON script holds, and all other text."""
-
-    def __init__(self, fragment: str) -> None:
-        super().__init__()
-        self.scripts: list[dict[str, str | None]] = []
-        self.tags: list[str] = []
-        self.json, self.text = "", ""
-        self.feed(fragment)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        if tag == "script":
-            self.scripts.append(dict(attrs))
-
-    def handle_data(self, data: str) -> None:
-        if self.lasttag == "script" and not self.json:
-            self.json = data
-        else:
-            self.text += data
-
-
-# ------------------------------------------------------------------------------------------------- levels
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.data())
-def test_levels_are_all_masks_of_allocate(data: st.DataObject) -> None:
-    shapes = data.draw(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=4))
-    # Few distinct values: the ties are the hard part.
-    scores = {
-        f"w{i}": torch.tensor(data.draw(st.lists(st.integers(0, 3), min_size=a * b, max_size=a * b))).float().view(a, b)
-        for i, (a, b) in enumerate(shapes)
-    }
-    weights = sum(s.numel() for s in scores.values())
-    grid = sorted(data.draw(st.sets(st.sampled_from(default_grid(weights)), min_size=1, max_size=12)))
-    scope = data.draw(st.sampled_from(pv.SCOPES))
-    grid = [0.0, *(s for s in grid if s > 0)]
-    found = levels(scores, grid, scope)
-    assert found.points == len(grid) or scope == "uniform"
-    for index in range(found.points):
-        expected = pv.allocate(scores, grid[index], scope)
-        assert {n: m.tolist() for n, m in found.masks(index).items()} == {n: m.tolist() for n, m in expected.items()}
-
-
-def test_levels_of_a_global_cut_follow_from_the_ranks() -> None:
-    """Independent of `allocate`: sort once, stably; a weight's level is the number of cuts deeper than its rank."""
-    scores = {"a": torch.tensor([3.0, 1.0, 2.0, 2.0]), "b": torch.tensor([[2.0, 0.0], [5.0, 1.0]])}
-    grid = (0.0, 0.25, 0.4, 0.5, 0.8)
-    flat = np.concatenate([s.flatten().numpy() for s in scores.values()])
-    rank = np.empty(8, dtype=int)
-    rank[np.argsort(-flat, kind="stable")] = np.arange(8)
-    keep = [8, 6, 5, 4, 2]  # round((1 - s) * 8): 4.8 -> 5, 1.6 -> 2
-    expected = [sum(r < k for k in keep) for r in rank]
-    assert list(levels(scores, grid).tobytes()) == expected
-
-
-@pytest.mark.parametrize("scope", pv.SCOPES)
-def test_every_scope_is_nested_on_a_real_network(problem: pv.Problem, scope: str) -> None:
-    scores = pv.score("random", problem)
-    found = levels(scores, DEFAULT_GRID, scope)
-    for index in range(found.points):
-        expected = pv.allocate(scores, DEFAULT_GRID[index], scope)
-        assert all(torch.equal(mask, expected[name]) for name, mask in found.masks(index).items())
-
-
-def test_where_a_scope_cannot_go_the_levels_stop_and_say_why(problem: pv.Problem) -> None:
-    found = levels(pv.score("random", problem), DEFAULT_GRID, "uniform")
-    assert found.points < len(DEFAULT_GRID)
-    assert "first layer" in found.limit
-    with pytest.raises(InputError, match="first layer"):
-        found.masks(found.points)
-    with pytest.raises(InputError, match="first layer"):
-        pv.allocate(pv.score("random", problem), DEFAULT_GRID[found.points], "uniform")
-
-
-def test_masks_that_are_not_nested_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wandering(scores: object, sparsity: float, scope: str) -> dict[str, torch.Tensor]:
-        return {"w": torch.tensor([sparsity < 0.5, sparsity >= 0.5])}
-
-    monkeypatch.setattr("pruneviz.widgets.levels.allocate", wandering)
-    with pytest.raises(InputError, match="not nested"):
-        levels({"w": torch.zeros(2)}, (0.2, 0.7))
-
-
-def test_the_default_grid_has_the_sparsities_that_people_report() -> None:
-    assert {0.0, 0.5, 0.8, 0.85, 0.9, 0.95, 0.96, 0.98, 0.99, 0.995, 0.999} <= set(DEFAULT_GRID)
-    assert check_grid(DEFAULT_GRID) == DEFAULT_GRID
-    assert default_grid(10_000) == DEFAULT_GRID
-    assert max(default_grid(1)) == 0.49  # half to even: at 0.5 the only weight goes
-
-
-@pytest.mark.parametrize(
-    ("grid", "message"),
-    [
-        ([], "0 sparsities"),
-        ([i / 300 for i in range(256)], "256 sparsities"),
-        ([0.5, 0.5], "0.5 after 0.5"),
-        ([0.9, 0.5], "0.5 after 0.9"),
-        ([0.5, 1.0], "1.0"),
-        ([float("nan")], "nan"),
-    ],
-)
-def test_bad_grids_are_refused(grid: list[float], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        check_grid(grid)
-
-
-# ------------------------------------------------------------------------------------- the explorer object
+    return small_problem()
 
 
 def test_masks_are_those_of_allocate_and_can_be_observed(problem: pv.Problem) -> None:
@@ -287,7 +151,26 @@ def test_axes_are_named_by_what_the_layer_is() -> None:
     ]  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------- the HTML form
+class Reader(HTMLParser):
+    """A browser's view of a fragment: what the JSON script holds, and all other text."""
+
+    def __init__(self, fragment: str) -> None:
+        super().__init__()
+        self.scripts: list[dict[str, str | None]] = []
+        self.tags: list[str] = []
+        self.json, self.text = "", ""
+        self.feed(fragment)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag == "script":
+            self.scripts.append(dict(attrs))
+
+    def handle_data(self, data: str) -> None:
+        if self.lasttag == "script" and not self.json:
+            self.json = data
+        else:
+            self.text += data
 
 
 def test_one_bundle_holds_both_forms(problem: pv.Problem) -> None:
@@ -363,66 +246,3 @@ def test_save_writes_one_file_that_needs_nothing_else(problem: pv.Problem, tmp_p
     text = path.read_text(encoding="utf-8")
     assert "<title>A &lt;b&gt;small&lt;/b&gt; network</title>" in text
     assert not re.search(r'(?:src|href)="(?!data:)', text)
-
-
-# ------------------------------------------------------------------------------------------ the JavaScript
-
-
-def top_level_names(text: str) -> list[str]:
-    return re.findall(r"^(?:export )?(?:async )?(?:function|const|let|class) (\w+)", text, re.MULTILINE)
-
-
-def test_the_joined_modules_share_no_names() -> None:
-    for text in (bundle.es_module("mask_explorer"), bundle.classic(())):
-        names = top_level_names(text)
-        assert len(names) == len(set(names))
-
-
-def test_a_live_widget_is_one_module_that_imports_nothing() -> None:
-    text = bundle.es_module("mask_explorer")
-    assert re.findall(r"^(?:import|export)\b.*", text, re.MULTILINE) == ["export default { render };"]
-    # Each source is there once, the imported before the importing.
-    order = [text.index(f"function {name}(") for name in ("h", "keptAt", "paint", "layerTable", "render")]
-    assert text.count("function keptAt(") == 1
-    assert order[-1] == max(order)
-
-
-def test_the_page_script_is_a_classic_script() -> None:
-    files = page.assets()
-    assert set(files) == {"pruneviz-widgets.js", "pruneviz-widgets.css"}
-    assert not re.search(r"^\s*(?:import|export)\b", files["pruneviz-widgets.js"], re.MULTILINE)
-    assert "return { render };" in files["pruneviz-widgets.js"]
-    assert "</script" not in files["pruneviz-widgets.js"]
-
-
-def test_what_cannot_be_joined_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle, "FOLDER", tmp_path)
-    (tmp_path / "a.js").write_text('import * as b from "./b.js";\nexport default { render };\n')
-    with pytest.raises(ValueError, match="import \\* as b"):
-        bundle.es_module("a")
-    (tmp_path / "a.js").write_text('import { b } from "./b.js";\nexport default { b };\n')
-    (tmp_path / "b.js").write_text('import { a } from "./a.js";\nexport const b = 1;\n')
-    with pytest.raises(ValueError, match="imports itself"):
-        bundle.es_module("a")
-    (tmp_path / "b.js").write_text("export const b = 1;\nexport async function c() {}\n")
-    assert bundle.es_module("a") == "const b = 1;\nasync function c() {}\n\nexport default { b };\n"
-
-
-def test_all_classes_are_our_own() -> None:
-    """A theme and a notebook have classes too: ours all begin with pv-."""
-    ours = re.compile(r"\.([a-zA-Z][\w-]*)")
-    theirs = {"bd-content", "cell_output", "text_html"}
-    style = re.sub(r"/\*.*?\*/|\{[^{}]*\}", "", bundle.style(page=True), flags=re.DOTALL)
-    assert {name for name in ours.findall(style) if not name.startswith("pv-")} <= theirs
-    for source in WIDGETS.glob("*.js"):
-        for names in re.findall(r'class: "([^"]+)"', source.read_text(encoding="utf-8")):
-            assert all(name.startswith("pv-") for name in names.split())
-
-
-def test_assets_need_no_notebook_packages() -> None:
-    """A site that already has fragments is built without anywidget."""
-    import subprocess
-    import sys
-
-    code = "import sys; sys.modules['anywidget'] = None; from pruneviz.widgets import page; assert page.assets()"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

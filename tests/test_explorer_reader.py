@@ -1,0 +1,259 @@
+"""The mask explorer for every reader: links, keyboard, screen reader, contrast, small screens, no scripts."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from explorer import METHODS, SHOWN, THIN, choose, first, shown, slide, small_problem
+
+import pruneviz as pv
+from pruneviz.widgets import page as static
+from pruneviz.widgets.mask_explorer import MaskExplorer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def explorer() -> MaskExplorer:
+    return MaskExplorer(small_problem(), METHODS, method="snip", sparsity=0.9, title="A small network")
+
+
+@pytest.fixture(scope="module")
+def file(explorer: MaskExplorer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a page with two explorers of the same network, on the disk."""
+    path = tmp_path_factory.mktemp("page") / "two.html"
+    static.save(path, "<h1>Two</h1>", explorer.html(), explorer.html())
+    return path.as_uri()
+
+
+def test_the_address_follows_the_reader(page: Page, file: str, explorer: MaskExplorer) -> None:
+    page.goto(file)
+    assert page.evaluate("location.hash") == ""
+    choose(page, "GraSP")
+    slide(page, 0.98, explorer)
+    first(page).locator("button[title='2.weight']").click()
+    page.wait_for_function("location.hash === '#mask-explorer=grasp,0.98,2.weight'")
+    second = page.locator(".pv-explorer").nth(1)
+    second.get_by_role("button", name="Remove more weights").click()
+    layer = list(explorer.scores)[2]
+    expected = f"#mask-explorer=grasp,0.98,2.weight&mask-explorer-2=snip,0.905,{layer}"
+    page.wait_for_function("expected => location.hash === expected", arg=expected)
+    assert page.evaluate("history.length") == 2  # the blank page and this one: no entry per move
+    here = page.url
+    page.goto("about:blank")
+    page.goto(here)
+    assert shown(page)["sparsity"] == f"98.0{THIN}%"
+    assert first(page).get_by_role("radio", name="GraSP").is_checked()
+    assert first(page).locator("button[title='2.weight']").get_attribute("aria-pressed") == "true"
+    assert second.evaluate(SHOWN)["sparsity"] == f"90.5{THIN}%"
+
+
+def test_a_link_in_the_text_sets_the_picture(page: Page, file: str) -> None:
+    page.goto(file)
+    page.evaluate("location.hash = '#mask-explorer=random:erk,0.5,0.weight'")
+    page.wait_for_function("document.querySelector('.pv-readout strong').textContent.startsWith('50')")
+    assert first(page).get_by_role("radio", name="Random (ERK)").is_checked()
+
+
+@pytest.mark.parametrize("hash_", ["two", "mask-explorer=snpi,2,x", "mask-explorer=%,%,%", "mask-explorer=", "a=b&c"])
+def test_an_address_of_something_else_changes_nothing(page: Page, file: str, hash_: str) -> None:
+    page.goto(f"{file}#{hash_}")
+    assert shown(page)["sparsity"] == f"90.0{THIN}%"
+    assert first(page).get_by_role("radio", name="SNIP", exact=True).is_checked()
+
+
+def test_it_works_by_keyboard_alone(page: Page, file: str, explorer: MaskExplorer) -> None:
+    page.goto(file)
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")  # from SNIP to GraSP
+    assert first(page).get_by_role("radio", name="GraSP").is_checked()
+    page.keyboard.press("Tab")  # the button that removes fewer
+    page.keyboard.press("Enter")
+    assert shown(page)["sparsity"] == f"89.0{THIN}%"
+    page.keyboard.press("Tab")
+    page.keyboard.press("End")
+    assert shown(page)["sparsity"] == f"99.9{THIN}%"
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.className") == "pv-row-button":
+            break
+    names = list(explorer.scores)
+    assert page.evaluate("document.activeElement.title") == names[2]
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.title") == names[3]
+    page.keyboard.press("Home")
+    assert page.evaluate("document.activeElement.title") == names[0]
+    assert first(page).locator(".pv-layer-name strong").inner_text() == names[0].removesuffix(".weight")
+
+
+def test_a_layer_named_in_a_warning_can_be_shown(page: Page, file: str, explorer: MaskExplorer) -> None:
+    page.goto(file)
+    slide(page, 0.999, explorer)
+    link = first(page).locator(".pv-note-alert button").first
+    label = link.inner_text()
+    link.click()
+    assert first(page).locator(".pv-layer-name strong").inner_text() == label
+    assert page.evaluate("document.activeElement.title") == f"{label}.weight"
+    assert "0 of" in first(page).locator("canvas").get_attribute("aria-label")
+
+
+def test_it_speaks(page: Page, file: str, explorer: MaskExplorer) -> None:
+    page.goto(file)
+    slider = first(page).get_by_role("slider")
+    assert slider.get_attribute("aria-valuetext").startswith(f"90.0{THIN}% removed, ")
+    region = first(page).locator("[aria-live=polite]")
+    assert region.text_content() == ""  # nothing has happened yet
+    for sparsity in (0.95, 0.96, 0.999):
+        slide(page, sparsity, explorer)
+    assert region.text_content() == ""  # not while the slider moves
+    page.wait_for_function("document.querySelector('[aria-live=polite]').textContent !== ''")
+    text = region.text_content()
+    assert text.startswith(f"SNIP, 99.9{THIN}% removed: ")
+    assert "layers keep no weight" in text
+    tree = first(page).aria_snapshot()
+    assert 'group "Weights are scored by"' in tree
+    assert 'slider "Sparsity' in tree
+    assert 'rowheader "0"' in tree
+    assert 'img "Mask of' in tree
+    assert "collapsed: none" in tree
+    # Whatever can be operated has a name.
+    assert first(page).evaluate(
+        "root => [...root.querySelectorAll('button')].every(b => b.ariaLabel || b.textContent.trim())"
+    )
+
+
+CONTRAST = """root => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const bytes = color => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = color => [0.2126, 0.7152, 0.0722].reduce((sum, w, k) => sum + w * linear(color[k] / 255), 0);
+  const behind = node => {
+    for (; node; node = node.parentElement) {
+      const color = bytes(getComputedStyle(node).backgroundColor);
+      if (color[3] === 255) return color;
+    }
+    return [255, 255, 255, 255];
+  };
+  const found = [];
+  const walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  for (let text = walk.nextNode(); text; text = walk.nextNode()) {
+    const node = text.parentElement;
+    if (!text.data.trim() || !node.getClientRects().length) continue;
+    if (node.closest(".pv-hidden, [aria-disabled=true]")) continue;
+    const [a, b] = [light(bytes(getComputedStyle(node).color)), light(behind(node))].sort((x, y) => y - x);
+    found.push([(a + 0.05) / (b + 0.05), text.data]);
+  }
+  return found.sort((x, y) => x[0] - y[0]);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out(page: Page, file: str, explorer: MaskExplorer, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.goto(file)
+    slide(page, 0.999, explorer)
+    ratios = first(page).evaluate(CONTRAST)
+    assert len(ratios) > 30
+    assert ratios[0][0] >= 4.5, ratios[:5]
+
+
+def test_the_picture_follows_the_theme(page: Page, file: str) -> None:
+    page.emulate_media(color_scheme="light")
+    page.goto(file)
+    pixel = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].join()"
+    canvas = first(page).locator("canvas")
+    before = canvas.evaluate(pixel)
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.wait_for_timeout(100)
+    after = canvas.evaluate(pixel)
+    assert before != after
+    page.evaluate("document.documentElement.dataset.theme = 'light'")
+    page.wait_for_timeout(100)
+    assert canvas.evaluate(pixel) == before
+
+
+@pytest.mark.parametrize("width", [320, 360, 560, 800, 1400])
+def test_it_fits(page: Page, file: str, width: int) -> None:
+    """Nothing makes the page scroll sideways, and no text is cut but layer names."""
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(file)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    cut = first(page).evaluate(
+        """root => [...root.querySelectorAll("td, th, p, label, legend, button")]
+          .filter(e => !e.closest(".pv-hidden, .pv-row-button") && e.clientWidth && e.scrollWidth > e.clientWidth + 1)
+          .map(e => e.className + ": " + e.textContent)"""
+    )
+    assert cut == []
+    ticks = first(page).evaluate(
+        """root => [...root.querySelectorAll(".pv-ticks span")].filter(s => s.getClientRects().length)
+          .map(s => s.getBoundingClientRect()).map(r => [r.left, r.right]).sort((a, b) => a[0] - b[0])"""
+    )
+    assert all(left[1] <= right[0] for left, right in pairwise(ticks))
+
+
+def test_what_is_pressed_is_large_enough(page: Page, file: str) -> None:
+    """At least 24 by 24, the least that WCAG 2.2 asks for."""
+    page.set_viewport_size({"width": 360, "height": 800})
+    page.goto(file)
+    sizes = first(page).evaluate(
+        """root => [...root.querySelectorAll(".pv-pill, .pv-rail button, tbody tr, input[type=range]")]
+          .map(e => e.getBoundingClientRect()).map(r => Math.min(r.width, r.height))"""
+    )
+    assert min(sizes) >= 24
+
+
+def test_nothing_moves_for_those_who_asked(page: Page, file: str) -> None:
+    page.emulate_media(reduced_motion="reduce")
+    page.goto(file)
+    moving = (
+        "root => [...root.querySelectorAll('*')].filter(e => getComputedStyle(e).transitionDuration !== '0s').length"
+    )
+    assert first(page).evaluate(moving) == 0
+    page.emulate_media(reduced_motion="no-preference")
+    assert first(page).evaluate(moving) > 0
+
+
+def test_the_page_below_does_not_jump(page: Page, file: str, explorer: MaskExplorer) -> None:
+    """While the slider moves, nothing under it changes its place."""
+    page.goto(file)
+    tops = set()
+    for sparsity in (0.0, 0.5, 0.9, 0.98, 0.999):
+        slide(page, sparsity, explorer)
+        tops.add(tuple(first(page).locator(part).bounding_box()["y"] for part in (".pv-panes", "canvas")))
+    assert len(tops) == 1
+
+
+def test_without_scripts_there_is_a_table(browser: Browser, file: str, explorer: MaskExplorer) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(file)
+    table = page.locator(".pv-fallback table").first
+    assert table.is_visible()
+    kept, total = pv.masks.counts(pv.allocate(pv.score("snip", explorer.problem), 0.9))["0.weight"]
+    assert f"{kept} of {total}" in table.inner_text()
+    context.close()
+
+
+def test_with_scripts_the_table_is_gone(page: Page, file: str) -> None:
+    page.goto(file)
+    assert page.locator(".pv-explorer").count() == 2
+    assert page.locator(".pv-fallback").count() == 0
+
+
+def test_texts_are_texts(page: Page, tmp_path: Path) -> None:
+    """A title or a layer's name never becomes markup."""
+    title = "</script><img src=x onerror=alert(1)> & co"
+    page.goto(MaskExplorer(small_problem(), ("magnitude",), title=title).save(tmp_path / "t.html").as_uri())
+    assert first(page).locator(".pv-title").inner_text() == title
+    assert page.locator("img").count() == 0
+    assert json.loads(page.locator("script[type='application/json']").text_content())["title"] == title
