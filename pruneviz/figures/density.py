@@ -71,7 +71,7 @@ def density(table: pd.DataFrame, sparsity: float, *, log: bool = True, ax: Axes 
     if any({n: t for n, (_, t) in other.items()} != {n: t for n, (_, t) in first.items()} for other in counts.values()):
         raise InputError("the rows have different layers; one figure shows one network")
     with look():
-        ax = new_axes(1.35 + _ROW * len(first), ax)
+        ax = new_axes(max(3.4, 1.35 + _ROW * len(first)), ax)
         shown = np.array([[k / t for k, t in layers.values()] for layers in counts.values()])
         none = _density_axis(ax, shown, log)
         for values, (method, mark) in zip(shown, marks(methods).items(), strict=True):
@@ -82,7 +82,7 @@ def density(table: pd.DataFrame, sparsity: float, *, log: bool = True, ax: Axes 
         ax.set_yticks(range(len(first)), [f"{_short(name)} ({total:,})" for name, (_, total) in first.items()])
         ax.set_ylim(len(first) - 0.5, -0.5)
         ax.tick_params(axis="y", length=0, labelsize=8)
-        ax.set_ylabel("layer (number of weights), from input to output")
+        ax.set_ylabel("layer (number of weights)")
         ax.grid(axis="y", color=FAINT, alpha=0.25, linewidth=0.6)
         runs = runs_phrase([int((named["method"] == method).sum()) for method in methods])
         legend_above(ax, f"{percent(sparsity)} removed; mean of {runs} run{'s' * (runs != 'n = 1')}")

@@ -113,5 +113,6 @@ def _inline_svg(figure: Figure, alt: str) -> str:
     view = re.search(r'viewBox="[^"]+"', svg)
     if view is None:
         raise RuntimeError("matplotlib wrote an SVG without a viewBox")
-    head = f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {view[0]} role="img" aria-label="{escape(alt)}">'
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    head = f'<svg {names} {view[0]} role="img" aria-label="{escape(alt)}">'
     return head + svg[svg.index(">") + 1 :]

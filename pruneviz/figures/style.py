@@ -108,7 +108,7 @@ def new_axes(height: float, ax: Axes | None) -> Axes:
 def draw_interval(ax: Axes, x: float, mean: float, low: float, high: float, mark: Mark) -> None:
     """Draw one point with its interval."""
     ends = [[mean - low], [high - mean]]
-    ax.errorbar(x, mean, yerr=ends, fmt="none", ecolor=mark.color, elinewidth=1.2, capsize=2.2, capthick=1.2, zorder=3)
+    ax.errorbar(x, mean, yerr=ends, fmt="none", color=mark.color, elinewidth=1.2, capsize=2.2, capthick=1.2, zorder=3)
     draw_runs(ax, x, [mean], mark)
 
 
