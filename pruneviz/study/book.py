@@ -149,6 +149,7 @@ def _graph(root: Path, notebooks: list[str]) -> dict[str, Any]:
     pages = [p for p in sorted((root / "book").rglob("*")) if p.is_file() and data not in p.parents]
     store = root / "_build" / "store"
     results = [*sorted(data.glob("*.parquet")), *sorted(store.glob("*.json"))]
+    results += sorted((root / "book" / "grids").glob("*.yaml"))
     versions = root / "requirements.lock"
 
     def relative(paths: list[Path]) -> list[str]:
