@@ -131,6 +131,7 @@ def test_few_runs_establish_nothing(table: pd.DataFrame) -> None:
     assert "not established" in pv.figures.how_sure(made_up(cells(1)))
     assert "not established" in pv.figures.how_sure(made_up(cells(2)))
     assert "not established" not in pv.figures.how_sure(table)
+    assert "nothing is compared" in pv.figures.how_sure(table[table["scorer"].isin(["dense", "snip"])])
 
 
 def test_intervals_that_do_not_overlap_are_counted() -> None:

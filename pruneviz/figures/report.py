@@ -73,6 +73,8 @@ def how_sure(table: pd.DataFrame, *, column: str = "test_accuracy", level: float
             f"**Differences between methods are not established here.** Some points rest on {runs} only. Another seed "
             "gives another random network, and the order of methods that lie close together can change with it."
         )
+    if summary["method"].nunique() == 1:
+        return f"There is one method only, {summary['method'].iloc[0]}; nothing is compared."
     parts = []
     for sparsity, points in summary.groupby("sparsity"):
         ends = sorted(zip(points["low"], points["high"], strict=True))
