@@ -132,6 +132,28 @@ def test_loss_against_a_network_rebuilt_around_plain_tensors(name):
         assert loss == pytest.approx(float(twin.loss(twin.values(masks), temperature=temperature)), rel=1e-12)
 
 
+def test_a_tensor_that_one_module_holds_under_two_names_is_one():
+    class Twice(nn.Linear):
+        def __init__(self):
+            super().__init__(4, 3, bias=False)
+            self.alias = self.weight
+            self.register_buffer("count", torch.zeros(()))
+            self.register_buffer("count_alias", self.count)
+
+        def forward(self, x):
+            self.count_alias += 1
+            return F.linear(x, self.weight) + F.linear(x, self.alias) + (self.count - self.count_alias)
+
+    model = Twice()
+    problem = pv.Problem(model, [(torch.ones(2, 4), torch.tensor([0, 1]))])
+    before = snapshot(model)
+    _, gradient = problem.gradient(problem.weights)
+    assert snapshot(model) == before
+    assert problem.names == ("weight",)
+    F.cross_entropy(model(problem.batches[0][0]), problem.batches[0][1]).backward()
+    torch.testing.assert_close(gradient["weight"], model.weight.grad)
+
+
 def test_batchnorm_is_a_choice_that_matters_and_dropout_is_none():
     train, evaluation = (networks.problem("conv_bn", batchnorm=mode) for mode in ("train", "eval"))
     assert train.gradient(train.weights)[0] != evaluation.gradient(evaluation.weights)[0]

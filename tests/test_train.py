@@ -310,11 +310,12 @@ def test_without_a_validation_part_its_curves_are_not_a_number():
     assert math.isfinite(result.test_loss)
 
 
+@pytest.mark.parametrize("lr", [HUGE, 1e300], ids=["huge", "infinite in float32"])
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_divergence_is_a_result(precision):
+def test_divergence_is_a_result(precision, lr):
     model = convolutional()
     masks = some_masks(model)
-    _, result = run(model, masks, of=recipe(epochs=6, lr=HUGE), precision=precision)
+    _, result = run(model, masks, of=recipe(epochs=6, lr=lr), precision=precision)
     assert result.diverged is True
     assert 1 <= result.epochs < 6
     assert len(result.train_loss) == len(result.validation_accuracy) == result.epochs
@@ -369,6 +370,12 @@ def test_gradients_that_were_left_behind_do_not_enter_the_first_step():
     run(model)
     assert equal(state(clean), state(model))
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_model_that_was_in_evaluation_mode_trains_like_any_other():
+    plain, _ = run(convolutional(dropout=0.3))
+    model, _ = run(convolutional(dropout=0.3).eval())
+    assert equal(state(plain), state(model))
 
 
 def test_the_data_and_the_masks_are_not_changed():
