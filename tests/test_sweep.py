@@ -145,7 +145,7 @@ def test_killed_at_random_moments_and_started_again_it_gives_the_same_table(
             assert status == -signal.SIGKILL, story
         else:
             assert status == 1, story
-            assert "are not finished: a worker was stopped; the same command goes on" in said, story
+            assert "cells are not finished, because a worker or Snakemake was stopped" in said, story
         wait_until(lambda: not processes(store, "worker") and not processes(store, "snakemake"))
         for path in records(store):
             record.read(path)  # raises for half a record

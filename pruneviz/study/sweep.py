@@ -83,14 +83,16 @@ def sweep(grid: str | os.PathLike[str], store: str | os.PathLike[str], settings:
     for warning in caught:
         say(f"warning: {warning.message}")
     if not pending:
-        _make_table(folder)
+        write_table(make_table(folder), folder / "table")
         say(f"all {len(cells)} cells are done; the table is {folder / 'table.parquet'}")
         return 0
     _check_ready(pending, settings)
     _check_writable(folder)
     say(f"{len(cells)} cells, {len(cells) - len(pending)} done, {len(pending)} to do")
-    died = _run_graph(cells, folder, settings)
-    return _report(cells, folder, died, say)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", record.DamagedRecordWarning)  # each has been told above
+        went_well = _run_graph(cells, folder, settings)
+        return _report(cells, folder, went_well, say)
 
 
 def _check(settings: Settings) -> None:
@@ -128,8 +130,8 @@ def _check_writable(store: Path) -> None:
 
 
 def _run_graph(cells: list[Cell], store: Path, settings: Settings) -> bool:
-    """Let Snakemake run the graph; returns whether it failed."""
-    state = store / ".sweep"
+    """Let Snakemake run the graph; returns whether all of it was done."""
+    state, log = store / ".sweep", _log(store)
     _clear_leftovers(store)
     run = state / f"run-{uuid.uuid4().hex}"
     run.mkdir()
@@ -140,12 +142,15 @@ def _run_graph(cells: list[Cell], store: Path, settings: Settings) -> bool:
     try:
         plan = _plan(cells, store, run, settings)
         record.write_atomically(run / "plan.json", json.dumps(plan).encode())
+        log.unlink(missing_ok=True)
         status = _snakemake(run, plan["jobs"], settings)
+        if status != 0:
+            shutil.copyfile(run / "snakemake.log", log)
     finally:
         if alive is not None:
             alive.close()
         shutil.rmtree(run, ignore_errors=True)
-    return status != 0
+    return status == 0
 
 
 def _plan(cells: list[Cell], store: Path, run: Path, settings: Settings) -> dict[str, Any]:
@@ -258,26 +263,26 @@ def _lives(process: int) -> bool:
     return True
 
 
-def _report(cells: Sequence[Cell], store: Path, died: bool, say: Say) -> int:
+def _log(store: Path) -> Path:
+    """What Snakemake had to say in a sweep that was not done."""
+    return store / ".sweep" / "snakemake.log"
+
+
+def _report(cells: Sequence[Cell], store: Path, went_well: bool, say: Say) -> int:
     failed = [cell for cell in cells if record.error_path(store, cell.hash).exists()]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", record.DamagedRecordWarning)
-        missing = [cell for cell in cells if cell not in failed and not record.is_done(store, cell)]
-        if died:
-            _check_writable(store)  # a full disk is an error of its own, with a message of its own
-            _make_table(store)
+    missing = [cell for cell in cells if cell not in failed and not record.is_done(store, cell)]
+    if not went_well:
+        _check_writable(store)  # a full disk is an error of its own, with a message of its own
+        write_table(make_table(store), store / "table")
     for cell in failed:
         path = record.error_path(store, cell.hash)
         reason = path.read_text(encoding="utf-8").splitlines()[0]
         say(f"failed: {reason} (traceback in {path})")
     if missing:
-        say(f"{len(missing)} of {len(cells)} cells are not finished: a worker was stopped; the same command goes on")
+        say(
+            f"{len(missing)} of {len(cells)} cells are not finished, because a worker or Snakemake was stopped; "
+            f"the same command goes on from here (Snakemake's log is {_log(store)})"
+        )
     if not failed and not missing:
         say(f"all {len(cells)} cells are done; the table is {store / 'table.parquet'}")
     return 1 if failed or missing else 0
-
-
-def _make_table(store: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", record.DamagedRecordWarning)
-        write_table(make_table(store), store / "table")

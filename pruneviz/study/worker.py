@@ -34,7 +34,7 @@ def main(plan_path: str, index: int) -> int:
     try:
         run_shard(plan, index)
     except (InputError, OSError) as error:
-        print(f"pruneviz: {error}", file=sys.stderr)
+        print(f"pruneviz: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 
@@ -77,7 +77,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _claim_device(plan: Mapping[str, Any]) -> tuple[IO[Any] | None, str]:
+def _claim_device(plan: Mapping[str, Any]) -> tuple[IO[Any] | None, str | None]:
     """One of the plan's devices that no other worker uses; where there are no locks, the shards take turns."""
     devices = plan["devices"]
     with suppress(OSError):
