@@ -127,7 +127,7 @@ class Problem:
         batches: Sequence[Batch] | None = None,
         temperature: float = 1.0,
     ) -> tuple[float, Weights]:
-        """The loss summed over batches, and its gradient with respect to `weights`.
+        """The loss summed over batches, and its gradient with respect to `weights`, in exact arithmetic.
 
         Args:
             weights: where to differentiate; they need not require grad, and their `.grad` is not touched.
@@ -137,13 +137,14 @@ class Problem:
         Raises:
             InputError: if the loss of a batch is not finite, naming the batch.
         """
-        total, sums = 0.0, {name: torch.zeros_like(w) for name, w in weights.items()}
-        for index, batch in enumerate(self.batches if batches is None else batches):
-            leaves = leaves_of(weights)
-            loss = finite_loss(self.loss(leaves, batch, temperature), index)
-            for name, g in zip(leaves, derivative(loss, leaves), strict=True):
-                sums[name] += g
-            total += float(loss.detach())
+        with exact_arithmetic():
+            total, sums = 0.0, {name: torch.zeros_like(w) for name, w in weights.items()}
+            for index, batch in enumerate(self.batches if batches is None else batches):
+                leaves = leaves_of(weights)
+                loss = finite_loss(self.loss(leaves, batch, temperature), index)
+                for name, g in zip(leaves, derivative(loss, leaves), strict=True):
+                    sums[name] += g
+                total += float(loss.detach())
         return total, sums
 
 

@@ -404,3 +404,13 @@ def test_a_mask_that_does_not_fit_is_one_line(masks, says):
     for call in (lambda: pv.score("snip", problem, masks=masks), lambda: pv.gradient_flow(problem, masks)):
         with pytest.raises(InputError, match=says):
             call()
+
+
+def test_a_gradient_is_one_also_where_gradients_are_off() -> None:
+    problem = networks.problem("conv_bn")
+    _, expected = problem.gradient(problem.weights)
+    for off in (torch.no_grad(), torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16)):
+        with off:
+            _, found = problem.gradient(problem.weights)
+        assert all(torch.equal(found[name], g) for name, g in expected.items())
+        assert any(bool(g.any()) for g in found.values())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pruneviz.masks import Masks
-from pruneviz.problem import Problem, exact_arithmetic
+from pruneviz.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ def gradient_flow(problem: Problem, masks: Masks | None = None) -> GradientFlow:
     Raises:
         InputError: a mask that does not fit, or a loss that is not finite.
     """
-    with exact_arithmetic():
-        loss, gradient = problem.gradient(problem.masked_weights(masks))
+    loss, gradient = problem.gradient(problem.masked_weights(masks))
     per_layer = {}
     for name, g in gradient.items():
         kept = g if masks is None or name not in masks else g.masked_fill(~masks[name].to(g.device), 0)
