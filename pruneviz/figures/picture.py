@@ -30,7 +30,7 @@ _CSS = """\
 .pv-picture figcaption{margin-top:.6rem;padding:0;font-size:.92rem;line-height:1.5;text-align:left}
 html[data-theme="dark"] .bd-content div.cell_output div.text_html.text_html:has(>.pv-picture){\
 background:none;color:inherit;padding:0}
-@media print{.pv-picture{color:#000}}"""
+@media print{.pv-picture.pv-picture.pv-picture.pv-picture{color:#000}}"""
 
 
 @dataclass(frozen=True)
