@@ -15,7 +15,7 @@ class Recipe:
     """How a network is trained: SGD with momentum, and a learning rate that depends on progress alone.
 
     Attributes:
-        name: for people; it does not enter a cell's hash.
+        name: by which cells and grids call it.
         epochs: passes over the training split.
         batch_size: examples per step.
         lr: the peak learning rate.
