@@ -38,7 +38,7 @@ FIELDS = (
     "gradient_norm_squared_dense",  # the same without the mask
     "layers",  # {parameter name: [weights kept, weights]}, in model order
     "environment",
-    "seconds",  # {"score", "train", "total"}
+    "seconds",  # {"score", "train", "total"}; "score" also where an earlier cell has scored for this one
     "finished",  # UTC, ISO 8601
 )
 _MEASURED = ("result", "gradient_norm_squared", "gradient_norm_squared_dense", "seconds")
@@ -50,6 +50,20 @@ class DamagedRecord(InputError):
 
 class DamagedRecordWarning(UserWarning):
     """A damaged record was found; it counts as missing."""
+
+
+def open_store(path: str | os.PathLike[str]) -> Path:
+    """The folder of the records, made if needed, with a hidden place for what sweeps tell each other.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    store = Path(path)
+    (store / ".sweep" / "locks").mkdir(parents=True, exist_ok=True)
+    note = store / ".sweep" / ".gitignore"
+    if not note.exists():
+        write_atomically(note, b"*\n")  # nobody's result
+    return store
 
 
 def path_of(store: Path, cell_hash: str) -> Path:

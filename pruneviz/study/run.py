@@ -90,8 +90,8 @@ def outcomes(
     progress: bool = True,
 ) -> Iterator[Outcome]:
     """As `compute`, but tell what became of each cell as soon as it is known, and raise for no cell."""
-    folder, place = Path(store), pick_device(device)
-    (folder / ".sweep" / "locks").mkdir(parents=True, exist_ok=True)
+    place = pick_device(device)
+    folder = record.open_store(store)
     with tqdm(total=len(cells), unit="cell", disable=None if progress else True) as bar:
         for shard in shards(list(cells)):
             bench = _Bench(shard[0], place, progress)
@@ -134,15 +134,16 @@ def _attempt(cell: Cell, store: Path, bench: _Bench, *, wait: bool) -> Outcome |
     """Run a cell unless it is done; None if another process is at it and we do not wait."""
     if record.is_done(store, cell):
         return Outcome(cell)
+    path = store / ".sweep" / "locks" / cell.hash
     lock: IO[Any] | nullcontext[None] | None = nullcontext()
     with suppress(OSError):  # without locks two processes may do the same work, which is harmless
-        lock = hold(store / ".sweep" / "locks" / cell.hash, wait=wait)
+        lock = hold(path, wait=wait)
     if lock is None:
         return None
     with lock:
-        if record.is_done(store, cell):
-            return Outcome(cell)
-        return _run(cell, store, bench)
+        outcome = Outcome(cell) if record.is_done(store, cell) else _run(cell, store, bench)
+        path.unlink(missing_ok=True)  # who waits for it finds the record
+        return outcome
 
 
 def _run(cell: Cell, store: Path, bench: _Bench) -> Outcome:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pruneviz
 from pruneviz.errors import InputError, check_choice, check_positive
 from pruneviz.study import record
 from pruneviz.study.cell import Cell, shards
@@ -121,12 +122,9 @@ def _check_ready(pending: Sequence[Cell], settings: Settings) -> None:
 
 def _check_writable(store: Path) -> None:
     """Write and remove as much as a record needs, so that a full or forbidden place is known before the work."""
-    state = store / ".sweep"
-    state.mkdir(parents=True, exist_ok=True)
-    probe = state / f"probe-{uuid.uuid4().hex}"
+    probe = record.open_store(store) / ".sweep" / f"probe-{uuid.uuid4().hex}"
     record.write_atomically(probe, b"x" * 65536)
     probe.unlink()
-    record.write_atomically(state / ".gitignore", b"*\n")  # the state of sweeps is nobody's result
 
 
 def _run_graph(cells: list[Cell], store: Path, settings: Settings) -> bool:
@@ -215,6 +213,8 @@ def _snakemake(run: Path, jobs: int, settings: Settings) -> int:
     arguments += ["--directory", str(run), "--runtime-source-cache-path", str(run / "cache")]
     arguments += ["--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--keep-going"]
     arguments += ["--executor", settings.executor, "--jobs", str(jobs), *settings.snakemake]
+    # The workers run in another folder, and must find the very package that runs here.
+    paths = [str(Path(pruneviz.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     with (run / "snakemake.log").open("wb") as log:
         process = subprocess.Popen(
             arguments,
@@ -222,6 +222,7 @@ def _snakemake(run: Path, jobs: int, settings: Settings) -> int:
             stdout=_STDERR,
             stderr=log if settings.executor == "local" else None,
             process_group=0,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         )
         try:
             return process.wait()

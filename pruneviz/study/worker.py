@@ -81,7 +81,6 @@ def _claim_device(plan: Mapping[str, Any]) -> tuple[IO[Any] | None, str | None]:
     """One of the plan's devices that no other worker uses; where there are no locks, the shards take turns."""
     devices = plan["devices"]
     with suppress(OSError):
-        (Path(plan["store"]) / ".sweep" / "locks").mkdir(exist_ok=True)
         for number, device in enumerate(devices):
             slot = hold(Path(plan["store"]) / ".sweep" / "locks" / f"device-{plan['host']}-{number}")
             if slot is not None:
