@@ -55,6 +55,7 @@ def _row(cell: Cell, generator: np.random.Generator) -> dict[str, object]:
         "layers": json.dumps(layers),
         "curves": "{}",
         "device": "one GPU",
+        "threads": 1,
         "torch": "2.14.1",
         "torchvision": "0.29.1",
         "python": "3.11.9",

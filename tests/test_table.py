@@ -52,6 +52,19 @@ def test_a_row_says_what_its_record_says(store: Path) -> None:
         assert row.kept == sum(kept for kept, _ in content["layers"].values())
         assert row.density == row.kept / row.total
         assert row.kept == round((1 - row.sparsity) * row.total)
+        environment = content["environment"]
+        assert (row.device, row.threads) == (environment["device"], environment["threads"])
+
+
+def test_the_threads_are_those_of_the_training(store: Path, tmp_path: Path) -> None:
+    """A record from a machine with other threads says so beside the device."""
+    for number, path in enumerate(sorted(store.glob("*.json")), start=3):
+        content = record.read(path)
+        environment = {**content["environment"], "threads": number}
+        record.write(tmp_path, {**content, "environment": environment})
+    table = make_table(tmp_path)
+    assert list(table.sort_values("hash")["threads"]) == list(range(3, 3 + len(CELLS)))
+    assert COLUMNS[COLUMNS.index("device") + 1] == "threads"
 
 
 def test_no_column_tells_the_time(store: Path) -> None:

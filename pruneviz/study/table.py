@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _CELL = [field.name for field in fields(Cell)]
 _CURVES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+_PLACE = ("device", "threads", "torch", "torchvision", "python", "pruneviz")
 _TYPES = {
     "hash": "str",
     **{f.name: {"float": "float64", "int": "int64"}.get(str(f.type), "str") for f in fields(Cell)},
@@ -36,6 +37,7 @@ _TYPES = {
     "layers": "str",
     "curves": "str",
     "device": "str",
+    "threads": "int64",
     "torch": "str",
     "torchvision": "str",
     "python": "str",
@@ -53,7 +55,8 @@ def make_table(store: str | os.PathLike[str]) -> pd.DataFrame:
     Accuracies are fractions, losses are means over examples; both are of the last epoch. The gradient norms
     are at initialization, on the scoring batches, summed over batches. `layers` is the JSON text of
     `{parameter: [kept, total]}`, `curves` that of `{name: [one value per epoch]}`, `options` that of the
-    scorer's options. A run that diverged has NaN where there is no number. Times and dates are in the records
+    scorer's options. `threads` are the CPU threads of the training, whose number can change the last bits of
+    what a CPU computes. A run that diverged has NaN where there is no number. Times and dates are in the records
     only, so that the same cells give the same table.
 
     Raises:
@@ -126,7 +129,7 @@ def _row(content: dict[str, Any]) -> dict[str, Any]:
         "gradient_norm_squared_dense": content["gradient_norm_squared_dense"],
         "layers": _json(layers),
         "curves": _json({name: result[name] for name in _CURVES}),
-        **{name: environment[name] for name in ("device", "torch", "torchvision", "python", "pruneviz")},
+        **{name: environment[name] for name in _PLACE},
         "git_revision": "" if git is None else git["revision"] + ("-dirty" if git["dirty"] else ""),
     }
 
