@@ -16,7 +16,7 @@ from pruneviz.scorers import Card, scorers
 
 _MATHJAX = "sphinx-mathjax-offline"
 _MATHJAX_NOTICE = """\
-MathJax {version}, copyright The MathJax Consortium, Apache License 2.0
+MathJax 3, copyright The MathJax Consortium, Apache License 2.0
 (http://www.apache.org/licenses/LICENSE-2.0), unchanged. Only the script that these pages load and its fonts.
 """
 
@@ -126,7 +126,7 @@ def copy_mathjax(target: Path) -> None:
     fonts = Path("output", "chtml", "fonts", "woff-v2")
     shutil.copytree(source / fonts, target / fonts)
     shutil.copy2(source / "tex-chtml.js", target)
-    (target / "NOTICE.txt").write_text(_MATHJAX_NOTICE.format(version="3"), encoding="utf-8")
+    (target / "NOTICE.txt").write_text(_MATHJAX_NOTICE, encoding="utf-8")
 
 
 def _section(title: str, items: Iterable[str]) -> str:
