@@ -7,6 +7,7 @@ Every function draws one setting (data set, network, recipe) and refuses a table
 """
 
 from pruneviz.figures.accuracy import accuracy
+from pruneviz.figures.compare import compare
 from pruneviz.figures.density import density
 from pruneviz.figures.gradient import gradient
 from pruneviz.figures.methods import method_names
@@ -22,6 +23,7 @@ __all__ = [
     "Summary",
     "accuracy",
     "accuracy_table",
+    "compare",
     "density",
     "gradient",
     "how_sure",

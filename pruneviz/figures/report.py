@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from pruneviz.figures.compare import compare
 from pruneviz.figures.methods import DENSE, one_setting, pruned_methods
 from pruneviz.figures.style import percent, runs_phrase
-from pruneviz.figures.summary import LEAST_FOR_INTERVAL, Summary, summarize, summarize_by
+from pruneviz.figures.summary import LEAST_FOR_INTERVAL, Summary, summarize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,38 +54,65 @@ def accuracy_table(table: pd.DataFrame, *, column: str = "test_accuracy", level:
 
 
 def how_sure(table: pd.DataFrame, *, column: str = "test_accuracy", level: float = 0.95) -> str:
-    """What the number of runs allows to say about differences between methods: a few sentences, in Markdown.
+    """What the number of runs allows to say about which method is better: a few sentences, in Markdown.
+
+    With three runs and more, pairs of methods are tested by their paired differences over seeds, see `compare`.
 
     Args:
         table: rows of one setting, with the columns of a table of records.
         column: which accuracy, a fraction.
-        level: of the intervals.
+        level: 1 minus the level of the tests, for all pairs at one sparsity together.
 
     Raises:
-        InputError: an empty table, one that mixes experiments, or one without pruned networks.
+        InputError: an empty table, or one that mixes experiments.
     """
     named = one_setting(table)
-    named = one_setting(named[named["scorer"] != DENSE])
-    summary = summarize_by(named, column, ["sparsity", "method"], level=level)
-    fewest = int(summary["n"].min())
-    if fewest < LEAST_FOR_INTERVAL:
-        runs = "one run" if fewest == 1 else f"{fewest} runs"
-        return (
-            f"**Differences between methods are not established here.** Some points rest on {runs} only. Another seed "
-            "gives another random network, and the order of methods that lie close together can change with it."
+    named = named[named["scorer"] != DENSE]
+    methods = pruned_methods(named)
+    if len(methods) < 2:
+        only = f"There is one method only, {methods[0]}" if methods else "There is no pruned network yet"
+        return f"{only}; nothing is compared."
+    counts = [int(n) for n in named.groupby(["sparsity", "method"]).size()]
+    undecided = "**Which method is better is not decided here.**"
+    if max(counts) < LEAST_FOR_INTERVAL:
+        return f"{undecided} {_too_few(min(counts), max(counts))}"
+    pairs = compare(named, column=column, level=level)
+    tested = pairs[pairs["n"] >= LEAST_FOR_INTERVAL]
+    said = [] if len(tested) else [undecided]
+    if len(tested):
+        decided = ", ".join(
+            f"{of['decided'].sum()} of {len(of)} at {percent(float(sparsity))} removed"  # type: ignore[arg-type]
+            for sparsity, of in tested.groupby("sparsity")
         )
-    if summary["method"].nunique() == 1:
-        return f"There is one method only, {summary['method'].iloc[0]}; nothing is compared."
-    parts = []
-    for sparsity, points in summary.groupby("sparsity"):
-        ends = sorted(zip(points["low"], points["high"], strict=True))
-        pairs = [(one, other) for i, one in enumerate(ends) for other in ends[i + 1 :]]
-        apart = sum(other[0] > one[1] for one, other in pairs)
-        parts.append(f"{apart} of {len(pairs)} at {percent(float(sparsity))} removed")  # type: ignore[arg-type]
+        said.append(
+            f"Pairs of methods for which it is decided which is better: {decided} (paired t tests of the differences "
+            f"seed by seed, with Holm's correction over the pairs at one sparsity, at a level of {percent(1 - level)})."
+        )
+        if not tested["decided"].all():
+            n = runs_phrase(list(tested["n"]))
+            said.append(f"Whether the methods of the other pairs differ, {n} seeds do not tell.")
+    if len(tested) < len(pairs):
+        rest = f"Some points rest on {_runs(min(counts))} only. " if min(counts) < LEAST_FOR_INTERVAL else ""
+        said.append(
+            f"{rest}Some pairs have fewer than {LEAST_FOR_INTERVAL} seeds in common: about these, nothing is decided."
+        )
+    return " ".join(said)
+
+
+def _too_few(fewest: int, most: int) -> str:
+    """What is said where no point has enough runs."""
+    if fewest < most:
+        points, runs = f"Some points rest on {_runs(fewest)} only, others on {_runs(most)}", "so few"
+    else:
+        points, runs = f"Each point is {'one run' if most == 1 else f'the mean of {_runs(most)}'}", _runs(most)
     return (
-        f"Pairs of methods whose {percent(level)} intervals do not overlap: {', '.join(parts)}. "
-        f"For the other pairs, {runs_phrase(list(summary['n']))} runs do not establish which is better."
+        f"{points}, and with {runs} nothing is decided about which is better: another seed gives another random "
+        "network, and the order of the methods can change with it."
     )
+
+
+def _runs(count: int) -> str:
+    return "one run" if count == 1 else f"{count} runs"
 
 
 def what_was_run(table: pd.DataFrame) -> pd.DataFrame:
@@ -115,7 +143,7 @@ def what_was_run(table: pd.DataFrame) -> pd.DataFrame:
             for batches, per_class, mode in pruned[["batches", "per_class", "batchnorm"]].drop_duplicates().to_numpy()
         ),
         "accuracy": "of the last epoch, on the test images",
-        "device": _joined(named["device"]),
+        "device": "; ".join(_on(device, rows["threads"]) for device, rows in named.groupby("device", sort=False)),
         "versions": "; ".join(
             f"{name} {_joined(named[name])}" for name in ("pruneviz", "torch", "torchvision", "python")
         ),
@@ -129,6 +157,13 @@ def _entry(summary: Summary) -> str:
     if summary.n < LEAST_FOR_INTERVAL:
         return f"{100 * summary.mean:.1f}"
     return f"{100 * summary.mean:.1f}\u00a0±\u00a0{50 * (summary.high - summary.low):.1f}"
+
+
+def _on(device: object, threads: Iterable[int]) -> str:
+    """A device with its threads: "AMD EPYC, 1 and 2 CPU threads"."""
+    counts = sorted(set(threads))
+    listed = " and ".join(filter(None, [", ".join(map(str, counts[:-1])), str(counts[-1])]))
+    return f"{device}, {listed} CPU thread{'s' * (counts != [1])}"
 
 
 def _joined(values: Iterable[object]) -> str:
