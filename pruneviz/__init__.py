@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from pruneviz import data, masks, models, schedule
+from pruneviz import data, errors, masks, models, schedule
 from pruneviz.allocate import SCOPES, allocate
 from pruneviz.errors import InputError
 from pruneviz.masks import Masks, apply, load_masks, save_masks, to_torch_prune
@@ -48,6 +48,7 @@ __all__ = [
     "allocate",
     "apply",
     "data",
+    "errors",
     "figures",
     "gradient_flow",
     "load_masks",

@@ -32,8 +32,8 @@ def allocate(scores: Mapping[str, Tensor], sparsity: float, scope: str = "global
             "global": all layers in one ranking.
             "layerwise": each layer alone, keeping round((1 - sparsity) * n_l) of its n_l weights, so that the
             total is exact only up to those roundings.
-            "uniform": as Evci et al. 2020, section 3: the first layer stays dense, all others get the same
-            density, and the total is exact.
+            "uniform": the first layer stays dense, all others get the same density (Evci et al. 2020, section
+            3; there that density is the target itself, here what makes the total exact).
             "erk": Erdos-Renyi-Kernel (Evci et al. 2020, section 3, after Mocanu et al. 2018): the density of
             a layer is proportional to (n_in + n_out + k_h + k_w) / (n_in n_out k_h k_w), layers that would
             exceed 1 are dense, and the total is exact.
@@ -87,11 +87,15 @@ def keep_largest(scores: Tensor, keep: int) -> Tensor:
 
 
 def _check_scores(scores: Mapping[str, Tensor]) -> None:
+    if not isinstance(scores, Mapping):
+        raise InputError(f"scores is a {type(scores).__name__}; a mapping of parameter names to tensors is needed")
     if not scores:
         raise InputError("scores is empty; one tensor per prunable weight is needed, as pruneviz.score returns them")
     for name, score in scores.items():
         if not isinstance(score, Tensor):
             raise InputError(f"the scores of {name!r} are a {type(score).__name__}; a tensor is needed")
+        if score.dtype == torch.bool or score.is_complex():
+            raise InputError(f"the scores of {name!r} have dtype {score.dtype}; real numbers are needed")
         bad = int(torch.isnan(score).sum())
         if bad:
             raise InputError(f"{bad} of the {score.numel()} scores of {name!r} are NaN; scores must be numbers")

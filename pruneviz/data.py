@@ -276,6 +276,7 @@ def _affine(
     mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Scale and shift of `normalize`, (C, 1, 1) each; kept, so that a training step copies nothing to the device."""
+    std = tuple(s or 1.0 for s in std)  # a channel that never changes is only shifted
     scale = [1 / (255 * s) for s in std]
     shift = [-m / s for m, s in zip(mean, std, strict=True)]
     both = torch.tensor([scale, shift], dtype=torch.float64).to(device, dtype).view(2, -1, 1, 1)

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from pruneviz.device import pick_device
 from pruneviz.errors import InputError
+from pruneviz.files import write_atomically
 
 Masks = dict[str, Tensor]
 
@@ -54,6 +55,10 @@ def check_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     Raises:
         InputError: naming the first key, dtype or shape that does not fit.
     """
+    if not isinstance(masks, Mapping):
+        raise InputError(
+            f"masks is a {type(masks).__name__}; a mapping of parameter names to boolean tensors is needed"
+        )
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, mask in masks.items():
         if name not in parameters:
@@ -125,6 +130,7 @@ def save_masks(
 
     Raises:
         InputError: if a mask is not boolean, `meta` is not JSON, or the folder is missing. Nothing is written then.
+        OSError: if the file cannot be written; an older one is then still there.
     """
     for name, mask in masks.items():
         _check_boolean(name, mask)
@@ -137,25 +143,21 @@ def save_masks(
     target = Path(path)
     if not target.parent.is_dir():
         raise InputError(f"there is no folder {os.fspath(target.parent)!r} to write masks to; make it first")
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        # Clones: masks may be views of one tensor, or one mask may stand under two names.
-        save_file({name: mask.cpu().clone().contiguous() for name, mask in masks.items()}, temporary, metadata=header)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Clones: masks may be views of one tensor, or one mask may stand under two names.
+    write_atomically(target, save({name: m.cpu().clone().contiguous() for name, m in masks.items()}, metadata=header))
 
 
 def load_masks(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> tuple[Masks, dict[str, Any]]:
     """Read what `save_masks` wrote: the masks, in the order in which they were saved, and their `meta`.
 
     Raises:
-        InputError: if the file is missing, damaged, or holds something other than masks.
+        InputError: if the file is missing, damaged, or holds something other than masks; or if the device is not there.
     """
+    place = pick_device(device)
     if not Path(path).is_file():
         raise InputError(f"there is no mask file at {os.fspath(path)!r}; masks are written by pruneviz.save_masks")
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with safe_open(path, framework="pt", device=str(place)) as file:
             header = file.metadata() or {}
             order = json.loads(header.get("order", "null")) or list(file.keys())
             masks = {name: file.get_tensor(name) for name in order}

@@ -18,14 +18,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
 from pruneviz.errors import InputError, check_choice
+from pruneviz.inputs import Batch, Prunable, check_model, checked_batches, prunable_names
 from pruneviz.masks import check_masks
 
-Batch = tuple[Tensor, Tensor]
 Weights = dict[str, Tensor]
-Prunable = Sequence[str] | Callable[[str, Tensor], bool] | None
 
 
 class Problem:
@@ -43,12 +41,14 @@ class Problem:
         batchnorm: "train": batch normalization uses the statistics of each batch, so that how the examples
             are cut into batches is part of the loss; "eval": it uses the running statistics. Everything
             else (dropout, stochastic depth) is always in evaluation mode: a score is deterministic.
-        prunable: None for the weight of every `Conv*` and `Linear`; or parameter names; or a predicate
-            `(name, parameter) -> bool`. A parameter shared by several modules counts once, by its first name.
+        prunable: None for the weight of every `Conv*` and `Linear` module, which leaves out parameters of other
+            modules (the packed projection of `nn.MultiheadAttention`) and weights that are computed from others;
+            or parameter names; or a predicate `(name, parameter) -> bool`. A parameter shared by several modules
+            counts once, by its first name.
 
     Raises:
-        InputError: no batches; a batch on another device or of another dtype than the model; a name that is
-            no parameter; nothing to prune.
+        InputError: a model that is not a module in float32 or float64; no batches; a batch on another device or
+            of another dtype than the model; a name that is no parameter; nothing to prune.
     """
 
     def __init__(
@@ -59,11 +59,13 @@ class Problem:
         batchnorm: str = "train",
         prunable: Prunable = None,
     ) -> None:
+        if not callable(loss):
+            raise InputError(f"loss is {loss!r}; a function loss(output, y) -> scalar is needed")
         self.model = model
         self.loss_function = loss
         self.batchnorm = check_choice("batchnorm", batchnorm, ("train", "eval"))
-        self.names = _prunable_names(model, prunable)
-        self.batches = _checked_batches(model, batches)
+        self.names = prunable_names(check_model(model), prunable)
+        self.batches = checked_batches(model, batches)
 
     @property
     def weights(self) -> Weights:
@@ -171,6 +173,10 @@ def finite_loss(loss: Tensor, index: int) -> Tensor:
     Raises:
         InputError: naming the batch otherwise.
     """
+    if not isinstance(loss, Tensor):
+        raise InputError(
+            f"the loss of batch {index} is a {type(loss).__name__}; a tensor that can be differentiated is needed"
+        )
     if loss.numel() != 1:
         raise InputError(
             f"the loss of batch {index} has shape {tuple(loss.shape)}; a scalar is needed (a mean over the batch)"
@@ -244,52 +250,3 @@ def _frozen_random_state(device: torch.device) -> Iterator[None]:
     """A forward pass that draws random numbers leaves the global generators where they were."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
-
-
-def _prunable_names(model: nn.Module, prunable: Prunable) -> tuple[str, ...]:
-    parameters = dict(model.named_parameters())
-    if prunable is None:
-        layers = {
-            id(module.weight)
-            for module in model.modules()
-            if isinstance(module, _ConvNd | nn.Linear) and isinstance(module.weight, nn.Parameter)
-        }
-        names = [name for name, parameter in parameters.items() if id(parameter) in layers]
-    elif callable(prunable):
-        names = [name for name, parameter in parameters.items() if prunable(name, parameter)]
-    else:
-        prunable = [prunable] if isinstance(prunable, str) else prunable
-        for name in prunable:
-            check_choice("prunable parameter", name, parameters)
-        names = [name for name in parameters if name in set(prunable)]
-    if not names:
-        raise InputError(
-            f"nothing to prune: prunable={prunable!r} selects none of the model's {len(parameters)} parameters; "
-            "accepted: None (every Conv*/Linear weight), names, or a predicate (name, parameter) -> bool"
-        )
-    return tuple(names)
-
-
-def _checked_batches(model: nn.Module, batches: Sequence[Batch]) -> tuple[Batch, ...]:
-    if isinstance(batches, Tensor) or not isinstance(batches, Sequence) or not batches:
-        raise InputError(f"batches is {_brief(batches)}; a non-empty sequence of (x, y) is needed")
-    reference = next(model.parameters())
-    for index, batch in enumerate(batches):
-        if not (isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(t, Tensor) for t in batch)):
-            raise InputError(f"batch {index} is {_brief(batch)}; a pair of tensors (x, y) is needed")
-        x = batch[0]
-        if x.dim() == 0 or len(x) == 0:
-            raise InputError(f"batch {index} holds no examples: x has shape {tuple(x.shape)}")
-        for what, tensor in zip("xy", batch, strict=True):
-            if tensor.device != reference.device:
-                raise InputError(f"{what} of batch {index} is on {tensor.device}, the model is on {reference.device}")
-        if x.is_floating_point() and x.dtype != reference.dtype:
-            raise InputError(
-                f"x of batch {index} has dtype {x.dtype}, the weights {reference.dtype}; they must be equal"
-            )
-    return tuple((batch[0], batch[1]) for batch in batches)
-
-
-def _brief(value: object) -> str:
-    size = f" of length {len(value)}" if hasattr(value, "__len__") else ""
-    return f"a {type(value).__name__}{size}"

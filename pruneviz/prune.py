@@ -10,7 +10,7 @@ from pruneviz.allocate import allocate
 from pruneviz.errors import InputError
 from pruneviz.masks import Masks
 from pruneviz.problem import Problem
-from pruneviz.schedule import OneShot, Schedule
+from pruneviz.schedule import OneShot, Schedule, parse
 from pruneviz.scorers import score
 
 
@@ -20,7 +20,7 @@ def prune(
     sparsity: float,
     *,
     scope: str = "global",
-    schedule: Schedule | None = None,
+    schedule: Schedule | str | None = None,
     **options: Any,
 ) -> Masks:
     """Masks for `problem` at `sparsity`, in one cut or in the steps of a schedule.
@@ -33,7 +33,7 @@ def prune(
         scorer: a registered scorer.
         sparsity: the fraction removed at the end, 0 <= sparsity < 1.
         scope: as in `allocate`.
-        schedule: `OneShot()` when None.
+        schedule: `OneShot()` when None; or its name, such as "exponential:100".
         options: the scorer's own.
 
     Returns:
@@ -43,7 +43,8 @@ def prune(
         InputError: as `score` and `allocate`.
     """
     masks: Masks | None = None
-    for step in (schedule or OneShot()).sparsities(sparsity):
+    steps = parse(schedule) if isinstance(schedule, str) else schedule or OneShot()
+    for step in steps.sparsities(sparsity):
         scores = score(scorer, problem, masks=masks, **options)
         if masks is not None:
             scores = {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}

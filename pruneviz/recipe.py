@@ -55,7 +55,10 @@ class Recipe:
         for what in ("momentum", "weight_decay", "warmup", "label_smoothing"):
             check_number(what, getattr(self, what), at_least=0.0)
         for milestone in self.milestones:
-            check_number("milestone", milestone, at_least=0.0)
+            if not 0 < check_number("milestone", milestone) < 1:
+                raise InputError(f"milestone {milestone!r} is not accepted: give a fraction of all steps, 0 < m < 1")
+        if self.momentum >= 1:
+            raise InputError(f"momentum {self.momentum!r} is not accepted: give a number with 0 <= momentum < 1")
         check_choice("learning rate schedule", self.schedule, SCHEDULES)
         if self.label_smoothing > 1.0:
             raise InputError(f"label_smoothing {self.label_smoothing!r} is not accepted: give a number from 0 to 1")
@@ -86,6 +89,6 @@ RECIPES: dict[str, Recipe] = _named(
     Recipe("grasp_tiny_imagenet", epochs=300, weight_decay=5e-4),
     # Alizadeh et al. (2022), CIFAR and Tiny-ImageNet.
     Recipe("prospr_cifar", epochs=200, batch_size=256, weight_decay=5e-4),
-    # Tanaka et al. (2020), as Frankle et al. (2021) train too.
+    # Frankle et al. (2021).
     Recipe("open_lth_cifar", epochs=160, weight_decay=1e-4),
 )

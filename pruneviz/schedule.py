@@ -71,6 +71,6 @@ def parse(text: str) -> Schedule:
     name, _, steps = str(text).partition(":")
     if text == "one_shot":
         return OneShot()
-    if name in ("exponential", "linear") and steps.isdecimal() and int(steps) >= 1:
+    if name in ("exponential", "linear") and steps.isdecimal() and len(steps) < 10 and int(steps) >= 1:
         return Exponential(int(steps)) if name == "exponential" else Linear(int(steps))
     raise InputError(f"schedule {text!r} is not known; accepted: one_shot, exponential:STEPS, linear:STEPS")

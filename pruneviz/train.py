@@ -14,13 +14,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pruneviz.data import ImageData, augment
-from pruneviz.errors import check_choice
-from pruneviz.masks import Masks, apply
+from pruneviz.device import pick_device
+from pruneviz.errors import InputError, check_choice, check_seed
+from pruneviz.evaluate import PRECISIONS, evaluate, evaluating, forward
+from pruneviz.masks import Masks, apply, check_masks
 from pruneviz.problem import repeatable_kernels
 from pruneviz.recipe import RECIPES, Recipe
-
-PRECISIONS = ("bf16", "float32")
-EVALUATION_BATCH = 1000
 
 Observer = Callable[[int, nn.Module, torch.optim.Optimizer], None]
 
@@ -60,7 +59,7 @@ def train(
     model: nn.Module,
     masks: Masks | None,
     data: ImageData,
-    recipe: Recipe,
+    recipe: Recipe | str,
     seed: int = 0,
     *,
     precision: str = "bf16",
@@ -77,7 +76,7 @@ def train(
         model: the network, initialized.
         masks: True = kept; None trains all weights.
         data: images with their training, validation and test splits.
-        recipe: how to train.
+        recipe: how to train, or the name of one of `RECIPES`.
         seed: of the order of the examples, the augmentation, and whatever the network itself draws (dropout).
         precision: "bf16" (autocast; weights and optimizer in float32) or "float32".
         device: where to train; None for where the model is.
@@ -88,12 +87,17 @@ def train(
         A `TrainResult`. A run that diverges is a result, not an error.
 
     Raises:
-        InputError: an unknown precision, or a mask that does not fit.
+        InputError: an unknown precision, recipe or device, a seed that is none, a mask that does not fit, or a
+            network that is not in float32, has nothing to train, or has too few outputs.
     """
     check_choice("precision", precision, PRECISIONS)
-    place = torch.device(device) if device is not None else next(model.parameters()).device
+    recipe = RECIPES[check_choice("recipe", recipe, RECIPES)] if isinstance(recipe, str) else recipe
+    seed = check_seed(seed)
+    place = next(model.parameters()).device if device is None else pick_device(device)
+    check_masks(model, masks or {})
     model.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     data = data.to(place)
+    _check_trainable(model, data, precision)
     apply(model, masks or {})
     removed = _removed(model, masks or {})
     optimizer = torch.optim.SGD(
@@ -124,7 +128,7 @@ def train(
                 x, y = data.train_x[index], data.train_y[index]
                 if recipe.augment:
                     x = augment(x, pad=data.pad, flip=data.flip, generator=generator)
-                output = _forward(model, data.normalize(x), precision)
+                output = forward(model, data.normalize(x), precision)
                 loss = F.cross_entropy(output, y, label_smoothing=recipe.label_smoothing)
                 loss.backward()
                 for parameter, gone in removed:
@@ -164,32 +168,19 @@ def train(
     )
 
 
-@torch.inference_mode()
-def evaluate(
-    model: nn.Module, data: ImageData, x: Tensor, y: Tensor, *, precision: str = "float32"
-) -> tuple[float, float]:
-    """Mean cross entropy and accuracy (a fraction) of `model` in evaluation mode on uint8 images `x`, labels `y`.
-
-    Returns NaN for both where there are no images. The model's mode is put back.
-    """
-    if len(y) == 0:
-        return math.nan, math.nan
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    loss, correct = torch.zeros((), device=y.device), torch.zeros((), device=y.device)
-    for images, labels in zip(x.split(EVALUATION_BATCH), y.split(EVALUATION_BATCH), strict=True):
-        output = _forward(model, data.normalize(images), precision)
-        loss += F.cross_entropy(output, labels, reduction="sum")
-        correct += (output.argmax(1) == labels).sum()
-    for module, training in modes:
-        module.training = training
-    return float(loss) / len(y), float(correct) / len(y)
-
-
-def _forward(model: nn.Module, x: Tensor, precision: str) -> Tensor:
-    with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-        output: Tensor = model(x.contiguous(memory_format=torch.channels_last))
-    return output.float()
+def _check_trainable(model: nn.Module, data: ImageData, precision: str) -> None:
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError("the model has no parameter that requires a gradient: there is nothing to train")
+    for name, parameter in model.named_parameters():
+        if parameter.dtype != torch.float32:
+            raise InputError(f"{name!r} has dtype {parameter.dtype}; training keeps weights in torch.float32")
+    with torch.inference_mode(), evaluating(model), torch.random.fork_rng(devices=[]):
+        outputs = forward(model, data.normalize(data.train_x[:2]), precision)
+    if outputs.dim() != 2 or outputs.shape[1] < data.classes:
+        raise InputError(
+            f"the model's output has shape {tuple(outputs.shape)} for 2 images; "
+            f"accepted is (2, C) with C at least {data.classes}, the classes of {data.name!r}"
+        )
 
 
 def _removed(model: nn.Module, masks: Masks) -> list[tuple[nn.Parameter, Tensor]]:

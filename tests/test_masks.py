@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 import pruneviz as pv
+from pruneviz import files
 from pruneviz.errors import InputError
 
 MASKED = ("conv_bn", "depthwise", "tied", "transformer", "conv_transpose", "dropout")
@@ -231,11 +232,10 @@ def test_writing_replaces_a_file_whole_or_not_at_all(tmp_path, monkeypatch):
     pv.save_masks(path, example(), meta={"first": True})
     before = path.read_bytes()
 
-    def full_disk(tensors, filename, metadata):
-        filename.write_bytes(b"half")
+    def full_disk(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pv.masks, "save_file", full_disk)
+    monkeypatch.setattr(files.os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         pv.save_masks(path, {"other": torch.ones(2, dtype=torch.bool)})
     assert path.read_bytes() == before

@@ -19,7 +19,7 @@ from torch import nn
 import pruneviz as pv
 from pruneviz import data as data_module
 from pruneviz.errors import InputError
-from pruneviz.train import evaluate
+from pruneviz.evaluate import evaluate
 
 HUGE = 1e12
 
@@ -249,7 +249,7 @@ def test_evaluate_in_several_batches_and_puts_the_modes_back(monkeypatch):
     modes = [m.training for m in model.modules()]
     before = state(model)
     whole = evaluate(model, data, data.test_x, data.test_y)
-    monkeypatch.setattr(sys.modules["pruneviz.train"], "EVALUATION_BATCH", 7)
+    monkeypatch.setattr(sys.modules["pruneviz.evaluate"], "EVALUATION_BATCH", 7)
     assert evaluate(model, data, data.test_x, data.test_y) == pytest.approx(whole, rel=1e-6)
     assert [m.training for m in model.modules()] == modes
     assert equal(before, state(model))

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from pruneviz.errors import InputError, check_choice, check_number, check_seed
+from pruneviz.inputs import Batch
 from pruneviz.masks import Masks
-from pruneviz.problem import Batch, Problem, Weights, derivative, finite_loss, leaves_of
+from pruneviz.problem import Problem, Weights, derivative, finite_loss, leaves_of
 from pruneviz.scorers.registry import Card, Scores, register
 
 VARIANTS = ("paper", "official", "synflow", "frankle")
@@ -18,7 +19,7 @@ CARD = Card(
     name="grasp",
     title="GraSP",
     effect="Keeps the weights whose removal would reduce the squared norm of the gradient most, to first order.",
-    equation=r"s_j = w_j\,(H g)_j, \qquad g = \nabla_w L,\quad H = \nabla_w^2 L",
+    equation=r"s_j = w_j\,(H g)_j, \qquad g = \nabla_w L,\quad H = \nabla_w^2 L, \quad L = \ell(f / T, y)",
     source="Wang et al. (2020), equation 8 and algorithm 1; the paper removes the largest −s",
     citation="wang2020grasp",
     cost="4 to 5",
@@ -31,7 +32,8 @@ CARD = Card(
     disagreements=(
         "The authors' code scores a copy of the network whose linear layers were drawn anew (Xavier), sorts the batch "
         "by class and cuts it in half, so that with batch statistics each half holds half of the classes.",
-        "The SynFlow repository takes the gradient and the Hessian on different draws of the data.",
+        "The SynFlow repository runs twice over a shuffled, augmented loader, so that the gradient and the Hessian see "
+        "different draws of the data. Variant synflow imitates this with one half of the batches for each.",
         "Frankle et al. multiply each batch's Hessian with that batch's own gradient.",
         "Temperature 200, or 1 in a well-known collection of zero-cost proxies, where in addition only the last split "
         "of a batch enters the gradient.",
@@ -39,7 +41,8 @@ CARD = Card(
         "The sign: the paper's score is the negative of this one, and the largest are removed.",
     ),
     deviations=(
-        "Variant paper is equation 8 itself, on the weights that will be trained, with the batches as they are given.",
+        "Variant paper is equation 8, on the weights that will be trained and the batches as they are given. The "
+        "temperature is not in the equation: the authors' code has it, and with temperature=1 it is gone.",
         "Exactly as many weights are kept as asked for; the authors' threshold keeps one more.",
         "The choice of batch statistics is the problem's `batchnorm`; the authors use training mode.",
     ),
@@ -118,7 +121,15 @@ def _hessian_gradient(
                 for n, v in zip(leaves, along, strict=True)
             ]
         inner = torch.stack([(g * v).sum() for g, v in zip(gradient, along, strict=True)]).sum()
-        for name, h in zip(leaves, derivative(inner, leaves), strict=True):
+        try:
+            second = derivative(inner, leaves)
+        except RuntimeError as error:
+            if "is not implemented" not in str(error):
+                raise
+            raise InputError(
+                f"grasp needs second derivatives, and the model has an operation without: {error}"
+            ) from error
+        for name, h in zip(leaves, second, strict=True):
             product[name] += h
     return product
 

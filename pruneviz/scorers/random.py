@@ -14,7 +14,7 @@ CARD = Card(
     title="Random",
     effect="Keeps weights drawn at random; all that it decides is how many each layer keeps, through the scope.",
     equation=r"s_j \sim \mathcal{U}[0, 1)",
-    source="the baseline of every paper here; the layerwise densities of Evci et al. (2020), section 3",
+    source="the baseline that any criterion must beat; layerwise densities from Evci et al. (2020), section 3",
     citation="evci2020rigl",
     cost="0",
     memory="the scores",
@@ -24,7 +24,10 @@ CARD = Card(
         "densities. At high sparsity these train to very different accuracies, so a comparison must say which.",
         "The smart ratios of Su et al. (2020) are a fourth choice of densities, and strong.",
     ),
-    deviations=("With scope “uniform” the first layer stays dense, as in Evci et al.; “layerwise” prunes it too.",),
+    deviations=(
+        "With scope “uniform” the first layer stays dense, as in Evci et al., but the other layers make up for it, so "
+        "that the total is exact; “layerwise” prunes every layer at the same sparsity.",
+    ),
     needs_data=False,
 )
 

@@ -1,7 +1,7 @@
 """The registry of scorers: each is one function with one card, found by name.
 
-A scorer of one's own is registered in a few lines and then works everywhere a name does, in `prune`, in a
-grid and in the mask explorer:
+A scorer of one's own is registered in a few lines and then works wherever a name does in the same process, in
+`prune` and in the mask explorer among them:
 
     @pv.register(pv.Card(name="gradient", title="Gradient", effect="Keeps the largest gradients."))
     def gradient(problem, masks=None):
@@ -120,6 +120,8 @@ def score(name: str, problem: Problem, *, masks: Masks | None = None, **options:
         InputError: an unknown scorer or option, a mask that does not fit, a loss or score that is not finite.
     """
     check_options(name, options)
+    if not isinstance(problem, Problem):
+        raise InputError(f"problem is a {type(problem).__name__}; wrap it: pruneviz.Problem(model, batches)")
     with exact_arithmetic():
         result = _REGISTRY[name][1](problem, masks, **options)
     scores = {layer: result[layer].detach() for layer in problem.names}
