@@ -30,7 +30,7 @@ $(UV_STAMP):
 
 $(INSTALLED): requirements.lock pyproject.toml | $(UV_STAMP)
 	@echo "make: installing requirements.lock into $(VENV) (PyTorch is several GB: this takes a while once)"
-	@$(BIN)/uv pip install --python $(BIN)/python --requirement requirements.lock
+	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
