@@ -32,7 +32,7 @@ PARAMETERS = {"profile": "smoke", "store": "../_build/store"}
 _PACKAGE = Path(__file__).resolve().parents[1]
 _GRAPH = Path(__file__).with_name("book.smk")
 # Neither a notebook nor a page depends on them.
-_NOT_LIBRARY = {"cli.py", "study/book.py", "study/book.smk", "study/notebook.py"}
+_NOT_LIBRARY = {"__main__.py", "arguments.py", "cli.py", "study/book.py", "study/book.smk", "study/notebook.py"}
 
 
 def build(root: Path | str = ".", jobs: int | None = None) -> Path:
@@ -197,7 +197,7 @@ def _computing(root: Path) -> list[Path]:
     """The files that a record depends on beside its cell: the floors below the study, and the versions."""
     rooms = ("", "models", "scorers", "probes", "baselines")
     files = [path for room in rooms for path in sorted((_PACKAGE / room).glob("*.py"))]
-    files = [path for path in files if path.name not in ("__init__.py", "__main__.py", "cli.py")]
+    files = [path for path in files if path.name not in ("__init__.py", "__main__.py", "arguments.py", "cli.py")]
     files += [_PACKAGE / "study" / name for name in ("run.py", "record.py", "table.py")]
     versions = root / "requirements.lock"
     return [*files, versions] if versions.is_file() else files
