@@ -1,4 +1,4 @@
-"""A real browser for the tests that need one."""
+"""A real browser for the tests that need one, and the mask explorer's sample, on a page."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+    from pruneviz.widgets.mask_explorer import MaskExplorer
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 HERE = {"127.0.0.1", "localhost", "::1"}
@@ -69,3 +71,22 @@ def page(browser: Browser) -> Iterator[Page]:
     yield page
     context.close()
     assert not faults, "\n".join(faults)
+
+
+@pytest.fixture(scope="module")
+def explorer() -> MaskExplorer:
+    from explorer import METHODS, small_problem
+
+    from pruneviz.widgets.mask_explorer import MaskExplorer
+
+    return MaskExplorer(small_problem(), METHODS, method="snip", sparsity=0.9, title="A small network")
+
+
+@pytest.fixture(scope="module")
+def file(explorer: MaskExplorer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a page with two explorers of the same network, on the disk."""
+    from pruneviz.widgets import page
+
+    path = tmp_path_factory.mktemp("page") / "two.html"
+    page.save(path, "<h1>Two</h1>", explorer.html(), explorer.html())
+    return path.as_uri()

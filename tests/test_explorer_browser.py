@@ -11,31 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from explorer import METHODS, SWEEP, THIN, choose, first, shown, small_problem
+from explorer import METHODS, SWEEP, THIN, choose, first, shown
 from torch import nn
 
 import pruneviz as pv
 from pruneviz.widgets import bundle
-from pruneviz.widgets import page as static
 from pruneviz.widgets.mask_explorer import MaskExplorer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def explorer() -> MaskExplorer:
-    return MaskExplorer(small_problem(), METHODS, method="snip", sparsity=0.9, title="A small network")
-
-
-@pytest.fixture(scope="module")
-def file(explorer: MaskExplorer, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of a page with two explorers of the same network, on the disk."""
-    path = tmp_path_factory.mktemp("page") / "two.html"
-    static.save(path, "<h1>Two</h1>", explorer.html(), explorer.html())
-    return path.as_uri()
 
 
 def test_every_count_on_the_page_is_that_of_allocate(page: Page, file: str, explorer: MaskExplorer) -> None:

@@ -8,29 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from explorer import METHODS, SHOWN, THIN, choose, first, shown, slide, small_problem
+from explorer import SHOWN, THIN, choose, first, shown, slide, small_problem
 
 import pruneviz as pv
-from pruneviz.widgets import page as static
 from pruneviz.widgets.mask_explorer import MaskExplorer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def explorer() -> MaskExplorer:
-    return MaskExplorer(small_problem(), METHODS, method="snip", sparsity=0.9, title="A small network")
-
-
-@pytest.fixture(scope="module")
-def file(explorer: MaskExplorer, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of a page with two explorers of the same network, on the disk."""
-    path = tmp_path_factory.mktemp("page") / "two.html"
-    static.save(path, "<h1>Two</h1>", explorer.html(), explorer.html())
-    return path.as_uri()
 
 
 def test_the_address_follows_the_reader(page: Page, file: str, explorer: MaskExplorer) -> None:
@@ -173,13 +159,13 @@ def test_the_picture_follows_the_theme(page: Page, file: str) -> None:
     pixel = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].join()"
     canvas = first(page).locator("canvas")
     before = canvas.evaluate(pixel)
+    differs = f"([c, before]) => ({pixel})(c) !== before"
+    same = f"([c, before]) => ({pixel})(c) === before"
+    handle = canvas.element_handle()
     page.evaluate("document.documentElement.dataset.theme = 'dark'")
-    page.wait_for_timeout(100)
-    after = canvas.evaluate(pixel)
-    assert before != after
+    page.wait_for_function(differs, arg=[handle, before])
     page.evaluate("document.documentElement.dataset.theme = 'light'")
-    page.wait_for_timeout(100)
-    assert canvas.evaluate(pixel) == before
+    page.wait_for_function(same, arg=[handle, before])
 
 
 @pytest.mark.parametrize("width", [320, 360, 560, 800, 1400])

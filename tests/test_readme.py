@@ -41,9 +41,25 @@ def test_the_papermill_line_runs(tmp_path: Path) -> None:
     (code,) = blocks("bash")
     program, notebook, out, *rest = shlex.split(code)
     command = [sys.executable, "-m", program, str(ROOT / notebook), str(tmp_path / out), *rest]
-    done = run([*command, "--cwd", str(ROOT), "-k", "python3"], tmp_path)
+    # README's line, on fewer experiments, whose records are the test's own.
+    few = {
+        "store": str(tmp_path / "store"),
+        "model": "lenet_300_100",
+        "scorers": "snip,random:erk",
+        "sparsities": "0.9",
+    }
+    fewer = [word for name, value in {**few, "seeds": "0"}.items() for word in ("-p", name, value)]
+    before = records_of_builds()
+    done = run([*command, *fewer, "--cwd", str(ROOT), "-k", "python3"], tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / out).stat().st_size > 0
+    assert len(list((tmp_path / "store").glob("*.json"))) == 3
+    assert records_of_builds() == before
+
+
+def records_of_builds() -> set[Path]:
+    """The records in the checkout's own stores."""
+    return {path for store in ("_build/store", "store") for path in (ROOT / store).glob("*.json")}
 
 
 def test_every_command_named_exists() -> None:

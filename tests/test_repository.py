@@ -167,7 +167,7 @@ except ModuleNotFoundError as error:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "pruneviz[notebooks]" in done.stdout or "anywidget" in done.stdout
+    assert done.stdout == "pruneviz.widgets needs 'anywidget': pip install 'pruneviz[notebooks]'\n"
 
 
 def test_importing_it_adds_little_to_importing_torch() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pruneviz.study.notebook import _kernel_manager, execute
+
 pytestmark = pytest.mark.slow
 
 CODE = """
@@ -24,12 +26,16 @@ explorer
 
 @pytest.fixture
 def kernel() -> Iterator[Any]:
-    from jupyter_client.manager import start_new_kernel
+    from jupyter_client.utils import run_sync
 
-    manager, client = start_new_kernel(kernel_name="python3", startup_timeout=120)
+    manager = _kernel_manager()()
+    run_sync(manager.start_kernel)()
+    client = manager.blocking_client()
+    client.start_channels()
+    client.wait_for_ready(timeout=120)
     yield client
     client.stop_channels()
-    manager.shutdown_kernel(now=True)
+    run_sync(manager.shutdown_kernel)(now=True)
 
 
 def messages_of(client: Any, request: str, seconds: float = 120) -> list[dict[str, Any]]:
@@ -99,22 +105,12 @@ def test_a_front_end_chooses_and_the_kernel_scores(kernel: Any) -> None:
 
 def test_papermill_keeps_both_forms(tmp_path: Any) -> None:
     """An executed notebook holds the live view and the HTML that a page shows."""
-    import subprocess
-    import sys
-
     import nbformat
 
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [nbformat.v4.new_code_cell(CODE.replace(", static=False", ""))]
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     nbformat.write(notebook, tmp_path / "in.ipynb")
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--no-request-save-on-cell-execute"]
-    subprocess.run(
-        [*command, str(tmp_path / "in.ipynb"), str(tmp_path / "out.ipynb")],
-        check=True,
-        timeout=300,
-        capture_output=True,
-    )
+    execute(tmp_path / "in.ipynb", tmp_path / "out.ipynb", progress=False)
     outputs = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[0].outputs
     bundle = next(o["data"] for o in outputs if o["output_type"] == "execute_result")
     assert {"application/vnd.jupyter.widget-view+json", "text/html", "text/plain"} <= set(bundle)
