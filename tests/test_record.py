@@ -15,7 +15,9 @@ import pytest
 import torch
 
 import pruneviz as pv
-from pruneviz.study import record, run
+from pruneviz import files
+from pruneviz.files import write_atomically
+from pruneviz.study import preflight, record, run
 from pruneviz.study.cell import Cell
 from pruneviz.study.run import CellsFailed, compute, masks_of
 
@@ -131,7 +133,11 @@ def _other_version(path: Path) -> None:
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 99'))
 
 
-@pytest.mark.parametrize("damage", [_cut_off, _edit, _empty, _rename, _other_version])
+def _nest(path: Path) -> None:
+    path.write_text("[" * 100_000)
+
+
+@pytest.mark.parametrize("damage", [_cut_off, _edit, _empty, _rename, _other_version, _nest])
 def test_a_damaged_record_is_reported_and_computed_again(damage: Any, written: Path) -> None:
     path = record.path_of(written, CELL.hash)
     sound = record.read(path)
@@ -202,7 +208,7 @@ def test_a_full_disk_leaves_no_half_record(tmp_path: Path, monkeypatch: pytest.M
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(record.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         compute([CELL], tmp_path, device="cpu", progress=False)
     assert [path.name for path in tmp_path.iterdir()] == [".sweep"]
@@ -210,10 +216,10 @@ def test_a_full_disk_leaves_no_half_record(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_reader_never_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
-    record.write_atomically(path, b"old")
+    write_atomically(path, b"old")
     seen = []
-    monkeypatch.setattr(record.os, "fsync", lambda _: seen.append(path.read_bytes()))
-    record.write_atomically(path, b"new")
+    monkeypatch.setattr(files.os, "fsync", lambda _: seen.append(path.read_bytes()))
+    write_atomically(path, b"new")
     assert seen == [b"old"]
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
@@ -235,3 +241,29 @@ def test_skipping_warns_of_nothing(written: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         compute([CELL], written, device="cpu", progress=False)
+
+
+def test_a_folder_that_is_named_like_a_record_is_none(tmp_path: Path) -> None:
+    (tmp_path / "notes.json").mkdir()
+    assert list(record.read_all(tmp_path)) == []
+
+
+def test_the_check_before_a_sweep_gives_a_scorer_as_many_batches_as_the_cell_does() -> None:
+    values = TINY | {"scorer": "grasp", "sparsity": 0.5, "options": {"variant": "synflow"}, "per_class": 5}
+    preflight.check([Cell(**values, batches=2)])
+    # The good cell first: what is known of it must not count for the other.
+    with pytest.raises(pv.InputError, match=r"synflow.* needs at least 2 batches") as raised:
+        preflight.check([Cell(**values, batches=2), Cell(**values)])
+    assert str(raised.value).startswith("cell digits mlp grasp")
+
+
+@pytest.mark.parametrize("scorer", ["dense", "magnitude"])
+def test_the_check_before_a_sweep_counts_the_scoring_images(scorer: str) -> None:
+    labels = pv.data.load("digits", fraction=0.1).train_y
+    smallest = int(torch.bincount(labels).min())
+    values = TINY | {"scorer": scorer}
+    preflight.check([Cell(**values, per_class=smallest)])
+    for too_many in ({"per_class": smallest + 1}, {"per_class": smallest, "batches": 2}):
+        with pytest.raises(pv.InputError, match="images per class are more than there are"):
+            preflight.check([Cell(**values), Cell(**values, **too_many)])
+    preflight.check([Cell(**(values | {"fraction": 1.0}), per_class=smallest, batches=2)])

@@ -13,15 +13,13 @@ import hashlib
 import json
 import math
 import os
-import socket
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pruneviz.errors import InputError
+from pruneviz.files import write_atomically
 from pruneviz.study.cell import Cell, canonical_json
 
 #: The version of the layout below; a record of another version is read as damaged, and computed again.
@@ -107,7 +105,7 @@ def read(path: Path) -> dict[str, Any]:
         if content["schema"] != SCHEMA:
             raise DamagedRecord(f"record {path.name} has version {content['schema']!r}; accepted is {SCHEMA}")
         intact = checksum == _checksum(content) and path.stem == content["hash"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, DamagedRecord):
             raise
         raise DamagedRecord(f"record {path.name} is cut off or no record") from error
@@ -123,30 +121,10 @@ def is_done(store: Path, cell: Cell) -> bool:
 
 def read_all(store: Path) -> Iterator[dict[str, Any]]:
     """Every sound record of a store, by file name; a damaged one is reported as a `DamagedRecordWarning`."""
-    for path in sorted(store.glob("*.json")):
+    for path in sorted(path for path in store.glob("*.json") if path.is_file()):
         record = _sound(path)
         if record is not None:
             yield record
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, also when the process is killed or the disk is full.
-
-    Under a name that no other process uses, then synced, then renamed: of two writers the last one wins.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _sound(path: Path) -> dict[str, Any] | None:

@@ -21,7 +21,9 @@ from pruneviz import masks as masks_
 from pruneviz import models, schedule
 from pruneviz.allocate import allocate
 from pruneviz.data import ImageData, load, scoring_batches
+from pruneviz.device import pick_device
 from pruneviz.errors import InputError
+from pruneviz.files import write_atomically
 from pruneviz.masks import Masks
 from pruneviz.probes import gradient_flow
 from pruneviz.problem import Problem
@@ -111,25 +113,6 @@ def outcomes(
                 bar.update()
 
 
-def pick_device(device: torch.device | str | None) -> torch.device:
-    """The device meant: a GPU if there is one and nothing is said.
-
-    Raises:
-        InputError: for a device that torch does not know, or that is not there.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"device {str(device)!r} cannot be used here: {reason}; accepted: cpu, cuda, cuda:0"
-        ) from error
-    return place
-
-
 def _attempt(cell: Cell, store: Path, bench: _Bench, *, wait: bool) -> Outcome | None:
     """Run a cell unless it is done; None if another process is at it and we do not wait."""
     if record.is_done(store, cell):
@@ -154,7 +137,7 @@ def _run(cell: Cell, store: Path, bench: _Bench) -> Outcome:
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         text = f"{cell.label}: {reason}\n{cell.as_dict()}\n\n{traceback.format_exc()}"
-        record.write_atomically(record.error_path(store, cell.hash), text.encode())
+        write_atomically(record.error_path(store, cell.hash), text.encode())
         return Outcome(cell, error=reason)
     record.write(store, measured)
     return Outcome(cell, record=measured)
