@@ -114,6 +114,8 @@ def test_dense_cells_do_not_multiply_by_what_only_pruning_uses() -> None:
         ({"options": {"seed": 2}}, "scorer 'dense' takes no options"),
         ({"options": 3}, "options 3 are not accepted"),
         ({"scorer": "grasp", "options": {"temperature": [1, 2]}}, "several settings are a list of mappings"),
+        ({"scorer": "grasp", "options": {"temperature": math.nan}}, "option 'temperature' is nan"),
+        ({"scorer": "grasp", "options": {"temperature": math.inf}}, "option 'temperature' is inf"),
         ({"sparsity": 0.5}, "scorer 'dense' removes nothing"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
@@ -157,6 +159,20 @@ def test_a_grid_is_a_list_of_products_in_the_order_written(tmp_path: Path) -> No
     assert {c.model for c in cells} == {"mlp"}
 
 
+def test_powers_of_ten_are_numbers_unless_they_are_quoted(tmp_path: Path) -> None:
+    text = "cells: [{scorer: grasp, sparsity: [1e-3, 2.5E-1], fraction: 1e0, options: {temperature: 1e2}}]"
+    cells = read_grid(grid(tmp_path, text))
+    assert [cell.sparsity for cell in cells] == [0.001, 0.25]
+    assert {(cell.fraction, dict(cell.options)["temperature"]) for cell in cells} == {(1.0, 100)}
+    with pytest.raises(pv.InputError, match="sparsity '1e-3'"):
+        read_grid(grid(tmp_path, "cells: [{scorer: snip, sparsity: '1e-3'}]"))
+
+
+def test_a_block_can_be_merged_into_another_that_differs_from_it(tmp_path: Path) -> None:
+    text = "cells: [&one {scorer: snip, sparsity: 0.5, seed: 1}, &two {<<: *one, seed: 2}, {<<: *two, seed: 3}]"
+    assert [(c.scorer, c.seed) for c in read_grid(grid(tmp_path, text))] == [("snip", 1), ("snip", 2), ("snip", 3)]
+
+
 def test_the_grids_of_the_book_can_be_read() -> None:
     paths = sorted((REPOSITORY / "book" / "grids").glob("*.yaml"))
     assert {path.stem for path in paths} >= {"smoke", "rq1_cifar10"}
@@ -190,6 +206,14 @@ def test_the_real_grid_does_seed_0_of_everything_first() -> None:
         ("[1, 2]", "grid.yaml' is list '[1, 2]'; a mapping"),
         ("cells: [{a: 1", "line 1 is not YAML"),
         ("cells:\n\t- {}", "line 2 is not YAML"),
+        ("cells:\n  - {seed: 1, scorer: snip, seed: 2}", "line 2 is not YAML: the key 'seed' is there twice"),
+        ("defaults: {}\ncells: [{}]\ndefaults: {seed: 1}", "line 3 is not YAML: the key 'defaults' is there twice"),
+        ("defaults: 0\ncells: [{}]", "defaults is int '0'; a mapping"),
+        ("defaults: ''\ncells: [{}]", "defaults is str ''; a mapping"),
+        ("cells: [{scorer: grasp, options: {temperature: .nan}}]", "block 1, options: option 'temperature' is nan"),
+        ("cells: [{scorer: grasp, options: {temperature: -.inf}}]", "block 1, options: option 'temperature' is -inf"),
+        ("cells: " + "[" * 5000, "is nested too deeply"),
+        ("cells: [{seed: 1e3}]", "block 1, seed: seed 1000.0"),
     ],
     ids=lambda text: text[:30],
 )

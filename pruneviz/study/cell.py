@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cached_property
@@ -13,10 +14,10 @@ from pruneviz import schedule as schedules
 from pruneviz.allocate import SCOPES
 from pruneviz.data import DATASETS
 from pruneviz.errors import InputError, check_choice, check_number, check_positive, check_seed, check_sparsity
+from pruneviz.evaluate import PRECISIONS
 from pruneviz.models import INITS, MODELS
 from pruneviz.recipe import RECIPES, Recipe
 from pruneviz.scorers import check_options, scorers
-from pruneviz.train import PRECISIONS
 
 #: The name that stands for "no pruning" where a scorer is asked for.
 DENSE = "dense"
@@ -175,6 +176,8 @@ def _check_options(value: object) -> tuple[tuple[str, Any], ...]:
                 f"options {options!r} are not accepted: {name!r} must be a name, and its value one text, number or "
                 "truth value; several settings are a list of mappings"
             )
+        if isinstance(setting, float) and not math.isfinite(setting):
+            raise InputError(f"option {name!r} is {setting!r}; a number among the options must be finite")
     # 200 and 200.0 are the same setting and must be the same cell.
     return tuple((n, int(v) if isinstance(v, float) and v.is_integer() else v) for n, v in sorted(options.items()))
 

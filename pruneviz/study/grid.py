@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,8 @@ def read_grid(path: str | os.PathLike[str]) -> list[Cell]:
         Every cell once, in the order in which the grid names them.
 
     Raises:
-        InputError: a file that cannot be read or is no grid; a key that is no field of `Cell`; a value that
-            the field cannot have. The message names the file, the block and the key.
+        InputError: a file that cannot be read or is no grid; a key that is no field of `Cell`, or is there
+            twice; a value that the field cannot have. The message names the file, the block and the key.
     """
     where = f"grid {os.fspath(path)!r}"
     grid = _load(Path(path), where)
@@ -44,7 +45,7 @@ def read_grid(path: str | os.PathLike[str]) -> list[Cell]:
         raise InputError(f"{where} is {_kind(grid)}; a mapping with the keys {', '.join(_KEYS)} is needed")
     for key in grid:
         _located(where, lambda key=key: check_choice("key", key, _KEYS))
-    defaults = grid.get("defaults") or {}
+    defaults = {} if grid.get("defaults") is None else grid["defaults"]
     _check_block(defaults, f"{where}, defaults")
     for key, value in defaults.items():
         _located(f"{where}, defaults, {key}", lambda key=key, value=value: check_field(key, value))
@@ -63,16 +64,40 @@ def _load(path: Path, where: str) -> Any:
     except ModuleNotFoundError:
         raise InputError("reading a grid needs PyYAML: pip install 'pruneviz[sweep]'") from None
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), _loader())
     except OSError as error:
         raise InputError(f"{where} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{where} is not a text file in UTF-8: byte {error.start} is not") from error
+    except RecursionError as error:
+        raise InputError(f"{where} is nested too deeply; a grid has three levels") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise InputError(f"{where}{line} is not YAML: {reason}") from error
+
+
+def _loader() -> Any:
+    """A safe loader that refuses keys that are there twice, and reads 1e-3 as the number it is in YAML 1.2."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+            node: yaml.MappingNode = super().compose_mapping_node(anchor)
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in seen:
+                        raise yaml.constructor.ConstructorError(
+                            None, None, f"the key {key.value!r} is there twice in one mapping", key.start_mark
+                        )
+                    seen.add(key.value)
+            return node
+
+    number = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
+    return Loader
 
 
 def _expand(block: Any, defaults: Mapping[str, Any], where: str) -> list[Cell]:
