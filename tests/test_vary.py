@@ -65,13 +65,35 @@ def test_single_values_need_no_list() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        {"scorers": "snip,random:erk", "sparsities": "0.5,0.9", "seeds": "0,1"},
+        {"scorers": "[snip, random:erk]", "sparsities": "[0.5, 0.9]", "seeds": "[0, 1]"},
+        {"scorers": "['snip', \"random:erk\"]", "sparsities": "(0.5, 0.9,)", "seeds": " 0 , 1 "},
+        {"scorers": ["snip", "random:erk"], "sparsities": ["0.5", "0.9"], "seeds": ["0", 1]},
+    ],
+)
+def test_lists_may_be_texts_as_a_command_line_gives_them(text: dict[str, Any]) -> None:
+    cells = pv.study.vary(GRID, scorers=["snip", "random:erk"], sparsities=[0.5, 0.9], seeds=[0, 1])
+    assert pv.study.vary(GRID, **text) == cells
+    one = {name: values[0] for name, values in text.items() if isinstance(values, list)}
+    assert pv.study.vary(GRID, **one) == pv.study.vary(GRID, **{k: [v] for k, v in one.items()})
+
+
+@pytest.mark.parametrize(
     ("asked", "says"),
     [
         ({"scorers": ["snpi"]}, "scorer 'snpi' is not known; did you mean 'snip'?"),
         ({"scorers": ["random:ekr"]}, "scope 'ekr' is not known; did you mean 'erk'?"),
         ({"scorers": []}, "scorers is empty"),
         ({"sparsities": [0.9, 1.2]}, "sparsity 1.2"),
-        ({"sparsities": "0.9"}, "sparsity '0.9'"),
+        ({"sparsities": "0.5,1.2"}, "sparsity 1.2"),
+        ({"sparsities": "0.5,nan"}, "sparsity nan"),
+        ({"sparsities": "half"}, "sparsity 'half'"),
+        ({"sparsities": "[]"}, "sparsities is empty"),
+        ({"seeds": "0,1.5"}, "seed '1.5'"),
+        ({"seeds": ""}, "seeds is empty"),
+        ({"scorers": "snip, snpi"}, "scorer 'snpi' is not known; did you mean 'snip'?"),
         ({"seeds": [-1]}, "seed -1"),
         ({"dataset": "cifar"}, "data set 'cifar' is not known"),
         ({"modle": "vgg19_bn"}, "key 'modle' is not known; did you mean 'model'?"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +18,8 @@ def vary(
     cells: Sequence[Cell],
     *,
     scorers: Iterable[str] | str | None = None,
-    sparsities: Iterable[float] | float | None = None,
-    seeds: Iterable[int] | int | None = None,
+    sparsities: Iterable[float] | float | str | None = None,
+    seeds: Iterable[int] | int | str | None = None,
     **values: Any,
 ) -> list[Cell]:
     """The cells of a grid with other methods, sparsities, seeds, or other values of single fields.
@@ -28,9 +30,10 @@ def vary(
     Args:
         cells: the grid's.
         scorers: "scorer" for the methods of that scorer that the grid has, or with the scope "global" if it
-            has none; "scorer:scope" for one scope. Also as one text, separated by commas.
+            has none; "scorer:scope" for one scope.
         sparsities: fractions removed.
-        seeds: whole numbers.
+        seeds: whole numbers. Each of the three is one value, several, or a text such as "0.5,0.9" or
+            "[0.5, 0.9]", as a command line gives it.
         values: one value for a field of `Cell` in every cell: `dataset="mnist"`.
 
     Raises:
@@ -43,10 +46,10 @@ def vary(
     pruned = [cell for cell in varied if cell.scorer != DENSE]
     methods = list(dict.fromkeys(replace(cell, sparsity=0.0, seed=0) for cell in pruned))
     if scorers is not None:
-        asked = _listed("scorers", scorers.split(",") if isinstance(scorers, str) else scorers)
+        asked = _listed("scorers", scorers, str)
         methods = list(dict.fromkeys(cell for text in asked for cell in _named(str(text).strip(), methods, varied[0])))
-    fractions = [cell.sparsity for cell in pruned] if sparsities is None else _listed("sparsities", sparsities)
-    numbers = [cell.seed for cell in varied] if seeds is None else _listed("seeds", seeds)
+    fractions = [cell.sparsity for cell in pruned] if sparsities is None else _listed("sparsities", sparsities, float)
+    numbers = [cell.seed for cell in varied] if seeds is None else _listed("seeds", seeds, int)
     dense = list(dict.fromkeys(replace(cell, seed=0) for cell in varied if cell.scorer == DENSE))
     product = [
         replace(method, seed=seed, sparsity=sparsity)
@@ -57,10 +60,17 @@ def vary(
     return list(dict.fromkeys(product))
 
 
-def _listed(what: str, values: Any) -> list[Any]:
-    listed = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+def _listed(what: str, values: Any, kind: Callable[[str], Any]) -> list[Any]:
+    """The values as a list; texts are read as `kind`, or left, for the cell to refuse, where they are none."""
+    if isinstance(values, str):
+        inner = re.sub(r"^\[(.*)\]$|^\((.*)\)$", r"\1\2", values.strip())
+        values = [piece for piece in (piece.strip().strip("'\"") for piece in inner.split(",")) if piece]
+    listed = list(values) if isinstance(values, Iterable) else [values]
     if not listed:
         raise InputError(f"{what} is empty; give at least one, or None for those of the grid")
+    for index, value in enumerate(listed):
+        with suppress(ValueError):
+            listed[index] = kind(value) if isinstance(value, str) else value
     return listed
 
 
