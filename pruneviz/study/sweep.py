@@ -23,11 +23,13 @@ from typing import Any
 
 import pruneviz
 from pruneviz.errors import InputError, check_choice, check_positive
+from pruneviz.files import write_atomically
 from pruneviz.study import record
 from pruneviz.study.cell import Cell, shards
 from pruneviz.study.grid import read_grid
 from pruneviz.study.locks import hold, is_free
 from pruneviz.study.table import make_table, write_table
+from pruneviz.study.worker import cores
 
 EXECUTORS = ("local", "slurm")
 _GRAPH = Path(__file__).with_name("sweep.smk")
@@ -97,7 +99,7 @@ def sweep(grid: str | os.PathLike[str], store: str | os.PathLike[str], settings:
 
 
 def _check(settings: Settings) -> None:
-    from pruneviz.study.run import pick_device
+    from pruneviz.device import pick_device
 
     check_choice("executor", settings.executor, EXECUTORS)
     for what, number in (("jobs", settings.jobs), ("threads", settings.threads)):
@@ -123,7 +125,7 @@ def _check_ready(pending: Sequence[Cell], settings: Settings) -> None:
 def _check_writable(store: Path) -> None:
     """Write and remove as much as a record needs, so that a full or forbidden place is known before the work."""
     probe = record.open_store(store) / ".sweep" / f"probe-{uuid.uuid4().hex}"
-    record.write_atomically(probe, b"x" * 65536)
+    write_atomically(probe, b"x" * 65536)
     probe.unlink()
 
 
@@ -139,7 +141,7 @@ def _run_graph(cells: list[Cell], store: Path, settings: Settings) -> bool:
         alive = hold(run / "alive")
     try:
         plan = _plan(cells, store, run, settings)
-        record.write_atomically(run / "plan.json", json.dumps(plan).encode())
+        write_atomically(run / "plan.json", json.dumps(plan).encode())
         log.unlink(missing_ok=True)
         status = _snakemake(run, plan["jobs"], settings)
         if status != 0:
@@ -174,7 +176,7 @@ def _plan(cells: list[Cell], store: Path, run: Path, settings: Settings) -> dict
     local = settings.executor == "local"
     devices = _devices(settings.device) if local else [settings.device]
     jobs = settings.jobs or (len(devices) if local else len(described))
-    threads = settings.threads or (max(1, _cores() // jobs) if local else None)
+    threads = settings.threads or (max(1, cores() // jobs) if local else None)
     return {
         "plan": str(run / "plan.json"),
         "alive": str(run / "alive"),
@@ -195,16 +197,12 @@ def _plan(cells: list[Cell], store: Path, run: Path, settings: Settings) -> dict
 def _devices(device: str | None) -> list[str]:
     import torch
 
-    from pruneviz.study.run import pick_device
+    from pruneviz.device import pick_device
 
     place = pick_device(device)
     if place.type == "cuda" and place.index is None:
         return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     return [str(place)]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _snakemake(run: Path, jobs: int, settings: Settings) -> int:

@@ -29,7 +29,10 @@ _POLL_SECONDS = 1.0
 
 def main(plan_path: str, index: int) -> int:
     """Run one shard of a plan; returns the exit status."""
-    plan = json.loads(Path(plan_path).read_text(encoding="utf-8"))
+    try:
+        plan = json.loads(Path(plan_path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return ORPHANED  # the sweep was stopped, and has cleared its folder, while this process was starting
     _end_with(plan)
     try:
         run_shard(plan, index)
@@ -48,7 +51,7 @@ def run_shard(plan: Mapping[str, Any], index: int) -> None:
 
     # Said already by the sweep, which reads every record before it starts.
     warnings.simplefilter("ignore", record.DamagedRecordWarning)
-    torch.set_num_threads(plan["threads"] or _cores())
+    torch.set_num_threads(plan["threads"] or cores())
     shard = plan["shards"][index]
     slot, device = _claim_device(plan)
     numbers = {cell.hash: number for cell, number in zip(map(_cell, shard["cells"]), shard["numbers"], strict=True)}
@@ -73,7 +76,8 @@ def _summary(content: Mapping[str, Any]) -> str:
     return f"test accuracy {result['test_accuracy']:.2%}{diverged}, {content['seconds']['total']:.1f} s"
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
