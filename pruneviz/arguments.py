@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 _Parsers = Any  # argparse keeps the type of a set of subparsers to itself
 
 #: What names an untrained network and its data; shared by `score` and `train`.
 NETWORK = ("model", "width", "init", "dataset", "fraction", "seed")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other bad input is said."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"pruneviz: error: {' '.join(message.split())} (see `{self.prog} --help`)\n")
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -21,7 +28,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; the name of the one chosen is in `command`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="pruneviz",
         description="Prune neural networks before they are trained, and measure what that costs.",
         epilog="first steps, with nothing to download:\n"
@@ -154,6 +161,8 @@ def _add_notebooks(commands: _Parsers) -> None:
     add("--profile", default="smoke", choices=("smoke", "paper"), help="smoke: minutes; paper: the real experiments")
     add("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
         help="for the notebooks that have it, repeatable; relative paths start at the notebook's folder")  # fmt: skip
+    add("--time-limit", type=float, metavar="SECONDS",
+        help="for each notebook (default: 1200 for the profile smoke, none for paper)")  # fmt: skip
     add("--out", type=Path, default=Path("_build/executed"), metavar="DIR", help="default _build/executed")
 
 

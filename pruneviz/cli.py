@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"error: {options.command!r} needs {error.name!r}: pip install 'pruneviz[{extra}]'")
         return 2
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on from here")
+        say("interrupted; the same command goes on from here" if options.command in _RESUMED else "interrupted")
         return 130
 
 
@@ -70,10 +70,11 @@ def _score(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from pruneviz.data import load
+    from pruneviz.device import pick_device
     from pruneviz.masks import load_masks
     from pruneviz.recipe import RECIPES
     from pruneviz.study.cell import Cell
-    from pruneviz.study.run import pick_device, untrained
+    from pruneviz.study.run import untrained
     from pruneviz.train import train
 
     masks, meta = load_masks(options.masks) if options.masks else (None, {})
@@ -115,6 +116,8 @@ def _table(options: argparse.Namespace) -> int:
 
     prefix = options.out or options.store / "table"
     table = make_table(options.store)
+    if table.empty and not (options.store / ".sweep").is_dir():
+        raise InputError(f"{str(options.store)!r} is no store: it holds no record, and no sweep has written to it")
     prefix.parent.mkdir(parents=True, exist_ok=True)
     write_table(table, prefix)
     if not options.quiet:
@@ -123,12 +126,16 @@ def _table(options: argparse.Namespace) -> int:
 
 
 def _notebooks(options: argparse.Namespace) -> int:
-    from pruneviz.study.notebook import StepError, execute_all
+    from pruneviz.study.notebook import TIME_LIMIT, StepError, execute_all
 
     given = dict(_setting("=".join(pair)) for pair in options.parameter)
     notebooks = options.notebooks or sorted(Path("notebooks").glob("*.ipynb"))
+    parameters = {"profile": options.profile, **given}
+    limit = options.time_limit
+    if limit is None and parameters["profile"] != "paper":
+        limit = TIME_LIMIT
     try:
-        done = execute_all(notebooks, options.out, {"profile": options.profile, **given})
+        done = execute_all(notebooks, options.out, parameters, time_limit=limit)
     except StepError as error:
         say(f"error: {error}")
         return 1
@@ -166,4 +173,5 @@ _RUN: dict[str, Callable[[argparse.Namespace], int]] = {
     "notebooks": _notebooks,
     "book": _book,
 }
+_RESUMED = ("sweep", "notebooks", "book")  # what they have finished is kept
 _EXTRAS = {"notebooks": "book", "book": "book"}

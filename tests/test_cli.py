@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 import pruneviz as pv
+from pruneviz import cli
 from pruneviz.arguments import build_parser
 from pruneviz.cli import main
+from pruneviz.study import notebook
 
 COMMANDS = ("score", "train", "sweep", "table", "notebooks", "book")
 NETWORK = ("--model", "mlp", "--width", "0.1", "--dataset", "digits", "--fraction", "0.1", "--device", "cpu")
@@ -112,6 +114,9 @@ def test_a_collapsed_layer_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFi
         (("train", "--masks", "nowhere.safetensors"), "there is no mask file at 'nowhere.safetensors'"),
         (("train", "--dataset", "mnist"), "data set 'mnist' is missing"),
         (("table", "--store", "nowhere"), "there is no store at 'nowhere'"),
+        (("table", "--store", "."), "'.' is no store: it holds no record"),
+        (("table", "--store", ".", "--out", "results/first"), "'.' is no store: it holds no record"),
+        (("notebooks", "none.ipynb", "--time-limit", 5), "there is no notebook none.ipynb"),
         (("sweep", "none.yaml", "--store", "store"), "grid 'none.yaml' cannot be read: No such file"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
@@ -158,6 +163,11 @@ def test_bad_input_is_one_line_and_status_2_and_writes_nothing(
         ("cells: [{scorer: snip, sparsity: 0.99999, model: resnet20, scope: uniform}]", "keeps the first layer"),
         ("cells: [{model: vgg19_bn}]", "8x8 pixels are too small for 'vgg19_bn'"),
         ("cells: [{dataset: mnist}]", "data set 'mnist' is missing"),
+        (
+            "cells: [{per_class: 100000}]",
+            "cell digits resnet20 dense seed 0: 1 x 100000 images per class are",
+        ),
+        ("cells: [{scorer: grasp, sparsity: 0.5, options: {temperature: .nan}}]", "option 'temperature' is nan"),
         ("cells: [{", "line 1 is not YAML"),
     ],
     ids=lambda text: text[:50],
@@ -253,3 +263,70 @@ def test_table_says_where_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert run("table", "--store", tmp_path / "store", "--out", tmp_path / "results" / "first") == 0
     assert capsys.readouterr().out == f"{tmp_path}/results/first.parquet and {tmp_path}/results/first.csv: 1 rows\n"
     assert len(pv.study.read_table(tmp_path / "results" / "first.parquet")) == 1
+
+
+def test_a_store_that_a_sweep_has_only_begun_has_an_empty_table(tmp_path: Path) -> None:
+    pv.study.record.open_store(tmp_path)
+    assert run("table", "--store", tmp_path, "--quiet") == 0
+    assert len(pv.study.read_table(tmp_path / "table.parquet")) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sweep", "grid.yaml", "--store", "store", "--jobs", "two"), "argument --jobs: invalid int value: 'two'"),
+        (("score", "snip"), "required: --sparsity, --out"),
+        (("notebooks", "--time-limit", "long"), "argument --time-limit: invalid float value: 'long'"),
+        (("notebooks", "--profile", "big"), "argument --profile: invalid choice: 'big'"),
+        (("swep",), "invalid choice: 'swep'"),
+        ((), "required: COMMAND"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_arguments_that_cannot_be_read_are_one_line_and_status_2(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    assert stop.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert said.err.startswith("pruneviz: error: ")
+    assert message in said.err
+    assert said.err.endswith(f"(see `pruneviz{' ' + arguments[0] if len(arguments) > 1 else ''} --help`)\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_only_what_goes_on_says_so_when_it_is_interrupted(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli._RUN, command, interrupt)
+    needed = {"score": ("snip", "--sparsity", 0.5, "--out", "o"), "sweep": ("g", "--store", "s")}
+    assert run(command, *needed.get(command, ("--store", "s") if command == "table" else ())) == 130
+    goes_on = command in ("sweep", "notebooks", "book")
+    end = "; the same command goes on from here" if goes_on else ""
+    assert capsys.readouterr().err == f"pruneviz: interrupted{end}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "limit"),
+    [
+        ((), 1200.0),
+        (("--profile", "paper"), None),
+        (("-p", "profile", "paper"), None),
+        (("--profile", "paper", "--time-limit", 7), 7.0),
+        (("--time-limit", 7200), 7200.0),
+    ],
+    ids=str,
+)
+def test_how_long_notebooks_may_take(
+    arguments: tuple[object, ...], limit: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    monkeypatch.setattr(notebook, "execute_all", lambda *_, time_limit: given.append(time_limit) or [])
+    assert run("notebooks", "any.ipynb", *arguments) == 0
+    assert given == [limit]

@@ -9,6 +9,7 @@ import nbformat
 import pytest
 
 from pruneviz.errors import InputError
+from pruneviz.study import notebook as notebook_
 from pruneviz.study.notebook import StepError, execute, execute_all, parameters_of
 
 
@@ -63,6 +64,18 @@ def test_the_time_limit_is_for_the_whole_notebook(tmp_path: Path) -> None:
     with pytest.raises(StepError, match=r"cell \d of 10 .*not done after 3 s"):
         execute(notebook, tmp_path / "out.ipynb", time_limit=3)
     assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_the_clock_starts_with_the_first_cell_and_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(notebook_.time, "monotonic", lambda: now[0])
+    left, endless = notebook_._countdown(20.0), notebook_._countdown(None)
+    now[0] = 1000.0  # a kernel that was slow to start
+    assert [left(None), endless(None)] == [20, None]
+    now[0] = 1015.0
+    assert [left(None), endless(None)] == [5, None]
+    now[0] = 1030.0
+    assert [left(None), endless(None)] == [1, None]  # no time is no limit for nbclient
 
 
 def test_a_kernel_that_dies_is_named(tmp_path: Path) -> None:

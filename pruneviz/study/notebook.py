@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,7 @@ def execute(
     out: Path | str,
     parameters: Mapping[str, Any] | None = None,
     *,
-    time_limit: float = TIME_LIMIT,
+    time_limit: float | None = TIME_LIMIT,
     progress: bool = True,
 ) -> Path:
     """Execute a notebook with papermill and write it, with its outputs, to `out`.
@@ -70,7 +70,7 @@ def execute(
         notebook: the notebook, without outputs.
         out: where to write the executed one; missing folders are made.
         parameters: values for names in the notebook's `parameters` cell; they must be JSON.
-        time_limit: seconds for the whole notebook, the start of the kernel not counted.
+        time_limit: seconds for the whole notebook, the start of the kernel not counted; None for no limit.
         progress: show a bar on stderr, if that is a terminal.
 
     Returns:
@@ -81,7 +81,7 @@ def execute(
         StepError: a cell failed or the time ran out; names the notebook, the cell and the parameters.
     """
     notebook, out, parameters = Path(notebook), Path(out), dict(parameters or {})
-    time_limit = check_number("time_limit", time_limit, above=0.0)
+    time_limit = None if time_limit is None else check_number("time_limit", time_limit, above=0.0)
     accepted = parameters_of(notebook)
     for name in parameters:
         if not accepted:
@@ -95,7 +95,6 @@ def execute(
     failed = out.with_suffix(".failed.ipynb")
     # Papermill logs what the error says anyway.
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
-    deadline = time.monotonic() + time_limit
     try:
         execute_notebook(
             str(notebook.resolve()),
@@ -106,7 +105,7 @@ def execute(
             progress_bar={"desc": notebook.stem} if progress and sys.stderr.isatty() else False,
             kernel_manager_class=_kernel_manager(),
             resources={"metadata": {"path": str(notebook.resolve().parent)}},
-            timeout_func=lambda cell: max(1, round(deadline - time.monotonic())),
+            timeout_func=_countdown(time_limit),
         )
         os.replace(running, out)
     except Exception as error:
@@ -130,7 +129,7 @@ def execute_all(
     folder: Path | str,
     parameters: Mapping[str, Any] | None = None,
     *,
-    time_limit: float = TIME_LIMIT,
+    time_limit: float | None = TIME_LIMIT,
     progress: bool = True,
 ) -> list[Path]:
     """Execute several notebooks, one after the other, into a folder; see `execute`.
@@ -139,7 +138,7 @@ def execute_all(
         notebooks: the notebooks.
         folder: where the executed ones go, each under its own name.
         parameters: each notebook is given those that it has; every one must belong to some notebook.
-        time_limit: seconds for each notebook.
+        time_limit: seconds for each notebook; None for no limit.
         progress: show a bar on stderr, if that is a terminal.
 
     Returns:
@@ -210,7 +209,22 @@ def _failing_cell(failed: Path) -> str:
     return f"cell {started[-1] + 1 - before} of {len(cells) - len(injected)} ({lines[0].strip()!r})"
 
 
-def _reason(error: Exception, time_limit: float) -> str:
+def _countdown(time_limit: float | None) -> Callable[[object], int | None]:
+    """What a cell about to run may take, in seconds; the clock starts with the first, when the kernel is up."""
+    began: float | None = None
+
+    def left(_: object) -> int | None:
+        nonlocal began
+        if time_limit is None:
+            return None
+        now = time.monotonic()
+        began = now if began is None else began
+        return max(1, round(began + time_limit - now))
+
+    return left
+
+
+def _reason(error: Exception, time_limit: float | None) -> str:
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
