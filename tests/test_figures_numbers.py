@@ -257,7 +257,7 @@ def test_pairs_that_are_decided_are_counted() -> None:
     pairs = len(METHODS) * (len(METHODS) - 1) // 2
     said = pv.figures.how_sure(sharp)
     assert f"{pairs - 1} of {pairs} at 90\u00a0% removed" in said
-    assert "Whether the methods of the other pairs differ, n = 3 seeds do not tell." in said
+    assert "About the rest, n = 3 seeds do not tell which is better" in said
     assert "at a level of 5\u00a0%" in said
 
 

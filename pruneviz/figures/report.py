@@ -90,7 +90,7 @@ def how_sure(table: pd.DataFrame, *, column: str = "test_accuracy", level: float
         )
         if not tested["decided"].all():
             n = runs_phrase(list(tested["n"]))
-            said.append(f"Whether the methods of the other pairs differ, {n} seeds do not tell.")
+            said.append(f"About the rest, {n} seeds do not tell which is better, nor that they are alike.")
     if len(tested) < len(pairs):
         rest = f"Some points rest on {_runs(min(counts))} only. " if min(counts) < LEAST_FOR_INTERVAL else ""
         said.append(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pruneviz.errors import InputError
+from pruneviz.files import write_atomically
 from pruneviz.study import record
 from pruneviz.study.cell import Cell, canonical_json
 
@@ -106,7 +107,7 @@ def write_table(table: pd.DataFrame, prefix: str | os.PathLike[str]) -> None:
     for suffix, content in ((".parquet", parquet.getvalue()), (".csv", csv)):
         path = Path(f"{os.fspath(prefix)}{suffix}")
         if not path.is_file() or path.read_bytes() != content:
-            record.write_atomically(path, content)
+            write_atomically(path, content)
 
 
 def _row(content: dict[str, Any]) -> dict[str, Any]:

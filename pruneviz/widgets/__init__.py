@@ -19,7 +19,12 @@ __all__ = ["MaskExplorer", "page"]
 def __getattr__(name: str) -> Any:
     # A site is built from `page` without the packages that live widgets need.
     if name == "MaskExplorer":
-        return importlib.import_module("pruneviz.widgets.mask_explorer").MaskExplorer
+        try:
+            return importlib.import_module("pruneviz.widgets.mask_explorer").MaskExplorer
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"pruneviz.widgets needs {error.name!r}: pip install 'pruneviz[notebooks]'", name=error.name
+            ) from error
     if name == "page":
         return importlib.import_module("pruneviz.widgets.page")
     raise AttributeError(f"module 'pruneviz.widgets' has no attribute {name!r}")
