@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pruneviz.errors import InputError
-from pruneviz.files import write_atomically as write_atomically  # the table writes through it too
+from pruneviz.files import write_atomically
 from pruneviz.study.cell import Cell, canonical_json
 
 #: The version of the layout below; a record of another version is read as damaged, and computed again.
