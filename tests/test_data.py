@@ -467,10 +467,15 @@ def test_a_download_that_fails_is_one_line(name, module, tmp_path, monkeypatch):
 # The real data sets.
 
 FOLDER = os.environ.get("PRUNEVIZ_DATA", "")
-real = pytest.mark.skipif(not FOLDER, reason="PRUNEVIZ_DATA does not name a folder with the real data sets")
 
 
-@real
+def real(*folders: str) -> pytest.MarkDecorator:
+    """Skip, saying so, where the folder of a real data set is not there."""
+    missing = [folder for folder in folders if not FOLDER or not (Path(FOLDER) / folder).is_dir()]
+    return pytest.mark.skipif(bool(missing), reason=f"PRUNEVIZ_DATA names no folder with {', '.join(missing)}")
+
+
+@real("cifar-10-batches-py")
 @pytest.mark.data
 def test_real_cifar10_is_what_its_files_hold():
     loaded = data.load("cifar10")
@@ -487,7 +492,7 @@ def test_real_cifar10_is_what_its_files_hold():
     assert np.array_equal(whole.numpy(), np.sort(pixels.reshape(50_000, -1).sum(1, dtype=np.int64)))
 
 
-@real
+@real("cifar-10-batches-py")
 @pytest.mark.data
 def test_a_real_batch_that_is_damaged_is_named(tmp_path):
     folder = tmp_path / "cifar-10-batches-py"
@@ -506,11 +511,13 @@ def test_a_real_batch_that_is_damaged_is_named(tmp_path):
         data.load("cifar10", root=tmp_path)
 
 
-@real
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("name", "train", "test", "classes", "shape"),
-    [("cifar100", 50_000, 10_000, 100, (3, 32, 32)), ("mnist", 60_000, 10_000, 10, (1, 28, 28))],
+    [
+        pytest.param("cifar100", 50_000, 10_000, 100, (3, 32, 32), marks=real("cifar-100-python")),
+        pytest.param("mnist", 60_000, 10_000, 10, (1, 28, 28), marks=real("MNIST")),
+    ],
 )
 def test_the_other_real_data_sets_have_their_sizes(name, train, test, classes, shape):
     loaded = data.load(name, validation=0)
