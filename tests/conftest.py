@@ -50,7 +50,7 @@ def watch(page: Page) -> list[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for a module's tests; not for the session, because its event loop would block other tests'."""
+    """One browser for a module's tests; not for the whole run, because its event loop would block other tests'."""
     path = find_chromium()
     from playwright.sync_api import sync_playwright
 
