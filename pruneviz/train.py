@@ -97,7 +97,8 @@ def train(
     check_masks(model, masks or {})
     model.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     data = data.to(place)
-    _check_trainable(model, data, precision)
+    with _own_random_state(place, seed):
+        _check_trainable(model, data, precision)
     apply(model, masks or {})
     removed = _removed(model, masks or {})
     optimizer = torch.optim.SGD(
@@ -174,7 +175,7 @@ def _check_trainable(model: nn.Module, data: ImageData, precision: str) -> None:
     for name, parameter in model.named_parameters():
         if parameter.dtype != torch.float32:
             raise InputError(f"{name!r} has dtype {parameter.dtype}; training keeps weights in torch.float32")
-    with torch.inference_mode(), evaluating(model), torch.random.fork_rng(devices=[]):
+    with torch.inference_mode(), evaluating(model):
         outputs = forward(model, data.normalize(data.train_x[:2]), precision)
     if outputs.dim() != 2 or outputs.shape[1] < data.classes:
         raise InputError(
