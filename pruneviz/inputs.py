@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +13,19 @@ from torch.nn.parameter import UninitializedParameter
 
 from pruneviz.errors import InputError, check_choice
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Any, ...] | Mapping[str, Any]
 Prunable = Sequence[str] | Callable[[str, Tensor], bool] | None
 
-_SELECTIONS = "None (every Conv*/Linear weight), names, or a predicate (name, parameter) -> bool"
+#: The parameters of a module that are matrices of connections; the last four are attention's projections.
+_CONNECTIONS: tuple[tuple[type[nn.Module], tuple[str, ...]], ...] = (
+    (_ConvNd, ("weight",)),
+    (nn.Linear, ("weight",)),
+    (nn.MultiheadAttention, ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")),
+)
+_SELECTIONS = (
+    "None (the weights of every Conv*, Linear and MultiheadAttention), names, or a predicate (name, parameter) -> bool"
+)
+_KINDS = "a tuple (x, y), a longer one (*inputs, y), or a dict"
 
 
 def check_model(model: nn.Module) -> nn.Module:
@@ -39,19 +50,22 @@ def check_model(model: nn.Module) -> nn.Module:
 
 
 def prunable_names(model: nn.Module, prunable: Prunable) -> tuple[str, ...]:
-    """The names of the parameters to prune, in model order; None selects every `Conv*` and `Linear` weight.
+    """The names of the parameters to prune, in model order; None selects the weights of all connections.
 
     Raises:
         InputError: a name that is no parameter, or a selection that is empty.
     """
     parameters = dict(model.named_parameters())
     if prunable is None:
-        layers = {
-            id(module.weight)
+        connections = {
+            id(getattr(module, attribute))
             for module in model.modules()
-            if isinstance(module, _ConvNd | nn.Linear) and isinstance(module.weight, nn.Parameter)
+            for kind, attributes in _CONNECTIONS
+            if isinstance(module, kind)
+            for attribute in attributes
+            if isinstance(getattr(module, attribute), nn.Parameter)
         }
-        names = [name for name, parameter in parameters.items() if id(parameter) in layers]
+        names = [name for name, parameter in parameters.items() if id(parameter) in connections]
     elif callable(prunable):
         names = [name for name, parameter in parameters.items() if prunable(name, parameter)]
     elif isinstance(prunable, str | Iterable):
@@ -70,28 +84,108 @@ def prunable_names(model: nn.Module, prunable: Prunable) -> tuple[str, ...]:
 
 
 def checked_batches(model: nn.Module, batches: Sequence[Batch]) -> tuple[Batch, ...]:
-    """The batches as pairs of tensors that fit the model's device and dtype.
+    """The batches as tuples and dictionaries whose tensors fit the model's device and dtype.
 
     Raises:
         InputError: naming the first batch that does not.
     """
-    if isinstance(batches, Tensor) or not isinstance(batches, Sequence) or not batches:
-        raise InputError(f"batches is {_brief(batches)}; a non-empty sequence of (x, y) is needed")
+    if isinstance(batches, Tensor | Mapping) or not isinstance(batches, Sequence) or not batches:
+        raise InputError(f"batches is {_brief(batches)}; a non-empty sequence of batches is needed, each {_KINDS}")
     reference = next(model.parameters())
+    checked = []
     for index, batch in enumerate(batches):
-        if not (isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(t, Tensor) for t in batch)):
-            raise InputError(f"batch {index} is {_brief(batch)}; a pair of tensors (x, y) is needed")
-        x = batch[0]
-        if x.dim() == 0 or len(x) == 0:
-            raise InputError(f"batch {index} holds no examples: x has shape {tuple(x.shape)}")
-        for what, tensor in zip("xy", batch, strict=True):
-            if tensor.device != reference.device:
-                raise InputError(f"{what} of batch {index} is on {tensor.device}, the model is on {reference.device}")
-        if x.is_floating_point() and x.dtype != reference.dtype:
+        if isinstance(batch, Mapping):
+            one: Batch = dict(batch)
+        elif isinstance(batch, tuple | list) and len(batch) >= 2:
+            one = tuple(batch)
+        else:
+            raise InputError(f"batch {index} is {_brief(batch)}; accepted: {_KINDS}")
+        _check_tensors(one, inputs_of(model, one), index, reference)
+        checked.append(one)
+    return tuple(checked)
+
+
+def _check_tensors(batch: Batch, inputs: Any, index: int, reference: Tensor) -> None:
+    named = dict(_tensors(batch))
+    plain = not isinstance(batch, Mapping) and any(isinstance(entry, int | float | str) for entry in batch)
+    if plain or not any(_tensors(inputs)):
+        kinds = ", ".join(type(e).__name__ for e in (batch.values() if isinstance(batch, Mapping) else batch))
+        raise InputError(f"batch {index} is {_brief(batch)} of {kinds}; accepted: {_KINDS}, of tensors")
+    given = {id(t) for _, t in _tensors(inputs)}
+    for where, tensor in named.items():
+        if (tensor.dim() == 0 and id(tensor) in given) or (tensor.dim() > 0 and len(tensor) == 0):
+            raise InputError(f"batch {index} holds no examples: {where} has shape {tuple(tensor.shape)}")
+        if tensor.device != reference.device:
+            raise InputError(f"{where} of batch {index} is on {tensor.device}, the model is on {reference.device}")
+        if id(tensor) in given and tensor.is_floating_point() and tensor.dtype != reference.dtype:
             raise InputError(
-                f"x of batch {index} has dtype {x.dtype}, the weights {reference.dtype}; they must be equal"
+                f"{where} of batch {index} has dtype {tensor.dtype}, the weights {reference.dtype}; they must be equal"
             )
-    return tuple((batch[0], batch[1]) for batch in batches)
+
+
+def inputs_of(model: nn.Module, batch: Batch) -> Any:
+    """What the model is called with: a tuple's entries but the last, or those of a dictionary that it takes.
+
+    Raises:
+        InputError: a dictionary of which the model's forward takes nothing.
+    """
+    if not isinstance(batch, Mapping):
+        return batch[0] if len(batch) == 2 else tuple(batch[:-1])
+    accepted = inspect.signature(model.forward).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in accepted):
+        return dict(batch)
+    names = [p.name for p in accepted if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    taken = {name: batch[name] for name in names if name in batch}
+    if not taken:
+        raise InputError(
+            f"a batch has the keys {', '.join(map(repr, batch))}; the model's forward takes {', '.join(names)}"
+        )
+    return taken
+
+
+def target_of(batch: Batch) -> Any:
+    """What the loss is called with beside the output: a tuple's last entry, or the whole dictionary."""
+    return batch if isinstance(batch, Mapping) else batch[-1]
+
+
+def examples_in(batch: Batch, index: int) -> int:
+    """How many examples a batch holds: the common length of its tensors.
+
+    Raises:
+        InputError: if its tensors differ in length, so that nobody knows how to cut it.
+    """
+    lengths = {where: len(t) if t.dim() else 0 for where, t in _tensors(batch)}
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        said = ", ".join(f"{where} {length}" for where, length in lengths.items())
+        raise InputError(
+            f"batch {index} cannot be cut into micro-batches: its tensors must have one entry per example, but their "
+            f"lengths are {said}"
+        )
+    return next(iter(lengths.values()))
+
+
+def part_of(batch: Any, which: slice | Tensor) -> Any:
+    """Some examples of a batch, of the batch's own structure; what is no tensor stays as it is."""
+    if isinstance(batch, Tensor):
+        return batch[which]
+    if isinstance(batch, Mapping):
+        return {key: part_of(value, which) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        return tuple(part_of(value, which) for value in batch)
+    return batch
+
+
+def _tensors(value: Any, where: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in a batch, with the name by which its owner knows it: x and y of a pair, else its key or place."""
+    if isinstance(value, Tensor):
+        yield where or "x", value
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from _tensors(entry, f"{where}[{key!r}]" if where else repr(key))
+    elif isinstance(value, tuple | list):
+        for place, entry in enumerate(value):
+            top = "xy"[place] if len(value) == 2 else f"entry {place}"
+            yield from _tensors(entry, f"{where}[{place}]" if where else top)
 
 
 def _brief(value: object) -> str:

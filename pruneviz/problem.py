@@ -10,20 +10,47 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pruneviz.errors import InputError, check_choice
-from pruneviz.inputs import Batch, Prunable, check_model, checked_batches, prunable_names
+from pruneviz.arithmetic import exact_arithmetic
+from pruneviz.errors import InputError, check_choice, check_positive
+from pruneviz.inputs import (
+    Batch,
+    Prunable,
+    check_model,
+    checked_batches,
+    examples_in,
+    inputs_of,
+    part_of,
+    prunable_names,
+    target_of,
+)
 from pruneviz.masks import check_masks
 
 Weights = dict[str, Tensor]
+IGNORED_LABEL = -100  # what torch's cross entropy leaves out of its mean
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A batch, or the part of it that is evaluated at once.
+
+    Attributes:
+        batch: of the same structure as the batch that it is part of.
+        share: its examples over those of the batch; 1 for a whole batch.
+        index: the batch's place among the problem's batches.
+    """
+
+    batch: Batch
+    share: float
+    index: int
 
 
 class Problem:
@@ -35,29 +62,36 @@ class Problem:
     prunable weights; every other parameter is a constant.
 
     Args:
-        model: any network whose forward takes `x`; it may be in any mode and have any hooks.
-        batches: a sequence of `(x, y)` on the model's device, `x` of the model's dtype if floating point.
-        loss: `loss(output, y) -> scalar`, mean over the batch.
+        model: any network; it may be in any mode and have any hooks.
+        batches: a sequence of batches on the model's device, inputs of the model's dtype if floating point. A batch is
+            a tuple `(x, y)` or `(*inputs, y)`, for `model(*inputs)`, or a dictionary, of which the model gets as
+            keywords what its forward takes.
+        loss: `loss(output, y) -> scalar`, or `loss(output, batch)` where batches are dictionaries; a mean over the
+            batch.
         batchnorm: "train": batch normalization uses the statistics of each batch, so that how the examples
             are cut into batches is part of the loss; "eval": it uses the running statistics. Everything
             else (dropout, stochastic depth) is always in evaluation mode: a score is deterministic.
-        prunable: None for the weight of every `Conv*` and `Linear` module, which leaves out parameters of other
-            modules (the packed projection of `nn.MultiheadAttention`) and weights that are computed from others;
-            or parameter names; or a predicate `(name, parameter) -> bool`. A parameter shared by several modules
-            counts once, by its first name.
+        prunable: None for the weight of every `Conv*` and `Linear` module and the projections of every
+            `nn.MultiheadAttention`, frozen ones too, but not weights that are computed from others; or parameter
+            names; or a predicate `(name, parameter) -> bool`. A parameter shared by several modules counts once, by
+            its first name.
+        micro_batch: the most examples that are evaluated at once; None for whole batches. Bounds the memory. The
+            loss is then the mean over the parts of a batch, weighted by their examples, which for a mean over
+            examples is the same number; with batch statistics it is another loss, because each part has its own.
 
     Raises:
         InputError: a model that is not a module in float32 or float64; no batches; a batch on another device or
-            of another dtype than the model; a name that is no parameter; nothing to prune.
+            of another dtype than the model, or one that cannot be cut; a name that is no parameter; nothing to prune.
     """
 
     def __init__(
         self,
         model: nn.Module,
         batches: Sequence[Batch],
-        loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+        loss: Callable[[Any, Any], Tensor] = F.cross_entropy,
         batchnorm: str = "train",
         prunable: Prunable = None,
+        micro_batch: int | None = None,
     ) -> None:
         if not callable(loss):
             raise InputError(f"loss is {loss!r}; a function loss(output, y) -> scalar is needed")
@@ -66,12 +100,19 @@ class Problem:
         self.batchnorm = check_choice("batchnorm", batchnorm, ("train", "eval"))
         self.names = prunable_names(check_model(model), prunable)
         self.batches = checked_batches(model, batches)
+        self.micro_batch = None if micro_batch is None else check_positive("micro_batch", micro_batch)
+        list(self.pieces())  # a batch that cannot be cut is refused here, not in the middle of the work
 
     @property
     def weights(self) -> Weights:
         """The prunable weights as they are now, detached, in model order; they share the model's memory."""
         parameters = dict(self.model.named_parameters())
         return {name: parameters[name].detach() for name in self.names}
+
+    @property
+    def parameters(self) -> Weights:
+        """All floating-point parameters as they are now, prunable or not, detached; they share the model's memory."""
+        return {name: p.detach() for name, p in self.model.named_parameters() if p.is_floating_point()}
 
     @property
     def device(self) -> torch.device:
@@ -95,32 +136,84 @@ class Problem:
             name: w.masked_fill(~masks[name].to(w.device), 0) if name in masks else w for name, w in weights.items()
         }
 
-    def output(self, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """The network's output f(x; weights), differentiable in `weights`; the model is left untouched.
+    def cut(self, batch: Batch, index: int = 0) -> list[Piece]:
+        """One batch as pieces of at most `micro_batch` examples, in order.
+
+        Raises:
+            InputError: a batch whose tensors differ in length.
+        """
+        if self.micro_batch is None:
+            return [Piece(batch, 1.0, index)]
+        n = examples_in(batch, index)
+        if n <= self.micro_batch:
+            return [Piece(batch, 1.0, index)]
+        ends = [(start, min(start + self.micro_batch, n)) for start in range(0, n, self.micro_batch)]
+        return [Piece(part_of(batch, slice(start, stop)), (stop - start) / n, index) for start, stop in ends]
+
+    def pieces(self, batches: Sequence[Batch] | None = None) -> Iterator[Piece]:
+        """The batches, or others in their place, in order and cut: the loss is the sum of share * loss(piece)."""
+        for index, batch in enumerate(self.batches if batches is None else batches):
+            yield from self.cut(batch, index)
+
+    def output(self, values: Mapping[str, Tensor], inputs: Any, batchnorm: str | None = None) -> Any:
+        """The network's output f(inputs; values), differentiable in `values`; the model is left untouched.
 
         Args:
-            weights: values of the prunable weights; those left out are taken from the model.
-            x: one batch of inputs.
+            values: of parameters and buffers, by name; those left out are the model's. A buffer given here belongs
+                to the caller, and a forward pass in training mode updates it in place.
+            inputs: a tensor, a tuple of positional or a dictionary of keyword arguments.
+            batchnorm: "train" or "eval" in the place of the problem's own choice.
         """
-        values = {id(p): weights.get(name, p.detach()) for name, p in self.model.named_parameters()}
-        values.update({id(b): b.clone() for b in self.model.buffers()})
+        state_of = {id(p): values.get(name, p.detach()) for name, p in self.model.named_parameters()}
+        state_of.update({id(b): values[n] if n in values else b.clone() for n, b in self.model.named_buffers()})
         # Each place that holds a tensor exactly once: torch leaves its substitutes behind in a module that it
         # reaches under two names.
         state: Weights = {}
         for path, module in self.model.named_modules():
             for name, p in module.named_parameters(path, recurse=False, remove_duplicate=False):
-                state[name] = values[id(p)]
+                state[name] = state_of[id(p)]
             for name, b in module.named_buffers(path, recurse=False, remove_duplicate=False):
-                state[name] = values[id(b)]
-        with _evaluation_mode(self.model, self.batchnorm), _frozen_random_state(self.device):
-            result: Tensor = functional_call(self.model, state, (x,), tie_weights=False)
-        return result
+                state[name] = state_of[id(b)]
+        keywords = dict(inputs) if isinstance(inputs, Mapping) else {}
+        positional = () if keywords else tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+        mode = _evaluation_mode(self.model, batchnorm or self.batchnorm)
+        with mode, _frozen_random_state(self.device):
+            return functional_call(self.model, state, positional, keywords, tie_weights=False)
 
-    def loss(self, weights: Mapping[str, Tensor], batch: Batch, temperature: float = 1.0) -> Tensor:
-        """The loss of one batch with the output divided by `temperature`: a scalar, differentiable."""
-        x, y = batch
-        output = self.output(weights, x)
-        return self.loss_function(output if temperature == 1.0 else output / temperature, y)
+    def loss(
+        self, values: Mapping[str, Tensor], batch: Batch, temperature: float = 1.0, *, index: int | None = None
+    ) -> Tensor:
+        """The loss of one batch with the output divided by `temperature`: a scalar, differentiable.
+
+        Args:
+            values: as in `output`.
+            batch: as the problem's own.
+            temperature: the output is divided by it.
+            index: the batch's place, for messages.
+
+        Raises:
+            InputError: a label that cross entropy has no logit for, or a temperature on an output that is no tensor.
+        """
+        output, target = self.output(values, inputs_of(self.model, batch)), target_of(batch)
+        if temperature != 1.0:
+            if not isinstance(output, Tensor):
+                raise InputError(
+                    f"the model's output is a {type(output).__name__}, which temperature {temperature:g} cannot "
+                    "divide; accepted: temperature=1.0, or a model whose output is a tensor"
+                )
+            output = output / temperature
+        if self.loss_function is F.cross_entropy:
+            _check_labels(output, target, index)
+        return self.loss_function(output, target)
+
+    def piece_loss(self, values: Mapping[str, Tensor], piece: Piece, temperature: float = 1.0) -> Tensor:
+        """What a piece adds to the loss: its share times its mean, differentiable.
+
+        Raises:
+            InputError: as `loss`, and if it is not one finite number; the batch is named.
+        """
+        loss = finite_loss(self.loss(values, piece.batch, temperature, index=piece.index), piece.index)
+        return loss if piece.share == 1.0 else piece.share * loss
 
     def gradient(
         self,
@@ -141,9 +234,9 @@ class Problem:
         """
         with exact_arithmetic():
             total, sums = 0.0, {name: torch.zeros_like(w) for name, w in weights.items()}
-            for index, batch in enumerate(self.batches if batches is None else batches):
+            for piece in self.pieces(batches):
                 leaves = leaves_of(weights)
-                loss = finite_loss(self.loss(leaves, batch, temperature), index)
+                loss = self.piece_loss(leaves, piece, temperature)
                 for name, g in zip(leaves, derivative(loss, leaves), strict=True):
                     sums[name] += g
                 total += float(loss.detach())
@@ -186,50 +279,17 @@ def finite_loss(loss: Tensor, index: int) -> Tensor:
     return loss
 
 
-@contextmanager
-def exact_arithmetic() -> Iterator[None]:
-    """Gradients on, no autocast, no TF32, repeatable and twice differentiable kernels; all put back afterwards."""
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.autocast("cpu", enabled=False),
-        torch.autocast("cuda", enabled=False),
-        repeatable_kernels(),
-        sdpa_kernel(SDPBackend.MATH),  # the fused kernels of attention have no second derivative
-        _full_precision(),
-    ):
-        yield
-
-
-@contextmanager
-def repeatable_kernels() -> Iterator[None]:
-    """Convolutions on a GPU give the same bits every time; the flags are put back afterwards."""
-    flags = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = flags
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Float32 is float32 in every backend.
-
-    Set backend by backend: PyTorch refuses to read its older, common switch once one of these was used.
-    """
-    cuda: Any = torch.backends.cuda
-    cudnn: Any = torch.backends.cudnn
-    cpu: Any = torch.backends.mkldnn
-    backends = (cuda.matmul, cudnn.conv, cudnn.rnn, cpu.matmul, cpu.conv, cpu.rnn)
-    reduced = [(b, b.fp32_precision) for b in backends if b.fp32_precision not in ("ieee", "none")]
-    try:
-        for backend, _ in reduced:
-            backend.fp32_precision = "ieee"
-        yield
-    finally:
-        for backend, precision in reduced:
-            backend.fp32_precision = precision
+def _check_labels(output: Tensor, y: Any, index: int | None) -> None:
+    """Cross entropy's labels: on a GPU one without a logit would end the process's use of the device."""
+    if not isinstance(y, Tensor) or y.is_floating_point() or output.dim() == 0:
+        return
+    classes = output.shape[1] if output.dim() > 1 else output.shape[0]
+    wrong = y[(y != IGNORED_LABEL) & ((y < 0) | (y >= classes))]
+    if wrong.numel():
+        where = "a batch" if index is None else f"batch {index}"
+        raise InputError(
+            f"{where} has the label {int(wrong[0])}; the model has {classes} outputs: accepted is 0 to {classes - 1}"
+        )
 
 
 @contextmanager

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from pruneviz.arithmetic import repeatable_kernels
 from pruneviz.data import ImageData, augment
 from pruneviz.device import pick_device
 from pruneviz.errors import InputError, check_choice, check_seed
 from pruneviz.evaluate import PRECISIONS, evaluate, evaluating, forward
 from pruneviz.masks import Masks, apply, check_masks
-from pruneviz.problem import repeatable_kernels
 from pruneviz.recipe import RECIPES, Recipe
 
 Observer = Callable[[int, nn.Module, torch.optim.Optimizer], None]

@@ -33,7 +33,17 @@ CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 # The floors: a module imports from floors below its own, or from its own room.
 GROUND = {"errors", "files", "device"}  # what every floor stands on
 FLOORS = [
-    [{"errors"}, {"files"}, {"device"}, {"masks"}, {"models"}, {"data", "sources", "split"}, {"recipe"}, {"inputs"}],
+    [
+        {"errors"},
+        {"files"},
+        {"device"},
+        {"arithmetic"},
+        {"masks"},
+        {"models"},
+        {"data", "sources", "split"},
+        {"recipe"},
+        {"inputs"},
+    ],
     [{"problem"}, {"allocate"}, {"schedule"}],
     [{"scorers"}, {"probes"}, {"initialize"}, {"evaluate"}],
     [{"prune"}, {"train"}, {"baselines"}],

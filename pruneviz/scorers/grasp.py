@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from pruneviz.errors import InputError, check_choice, check_number, check_seed
-from pruneviz.inputs import Batch
+from pruneviz.inputs import Batch, part_of, target_of
 from pruneviz.masks import Masks
-from pruneviz.problem import Problem, Weights, derivative, finite_loss, leaves_of
+from pruneviz.problem import Problem, Weights, derivative, leaves_of
 from pruneviz.scorers.registry import Card, Scores, register
 
 VARIANTS = ("paper", "official", "synflow", "frankle")
@@ -107,12 +107,13 @@ def _hessian_gradient(
 
     One batch on both sides needs a single pass: its gradient is read off the graph that is differentiated.
     """
-    shared = of_gradient is of_hessian and len(of_gradient) == 1
+    pieces = list(problem.pieces(of_hessian))
+    shared = of_gradient is of_hessian and len(pieces) == 1
     direction = None if shared else problem.gradient(weights, batches=of_gradient, temperature=temperature)[1]
     product = {name: torch.zeros_like(w) for name, w in weights.items()}
-    for index, batch in enumerate(of_hessian):
+    for piece in pieces:
         leaves = leaves_of(weights)
-        loss = finite_loss(problem.loss(leaves, batch, temperature), index)
+        loss = problem.piece_loss(leaves, piece, temperature)
         gradient = derivative(loss, leaves, create_graph=True)
         along = [g.detach() for g in gradient] if direction is None else list(direction.values())
         if masks is not None:
@@ -149,12 +150,11 @@ def _redraw_linear(problem: Problem, weights: Weights, masks: Masks | None, seed
 
 
 def _halves_by_class(batch: Batch) -> list[Batch]:
-    x, y = batch
-    if y.is_floating_point() or y.dim() != 1 or len(y) < 2:
+    y = target_of(batch)
+    if not isinstance(y, Tensor) or y.is_floating_point() or y.dim() != 1 or len(y) < 2:
+        received = f"of shape {tuple(y.shape)} and dtype {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
         raise InputError(
-            f"variant 'official' of grasp sorts by class: it needs at least 2 integer labels, "
-            f"received y of shape {tuple(y.shape)} and dtype {y.dtype}"
+            f"variant 'official' of grasp sorts by class: it needs at least 2 integer labels, received y {received}"
         )
-    order = torch.argsort(y, stable=True)
-    cut = len(y) // 2
-    return [(x[order[:cut]], y[order[:cut]]), (x[order[cut:]], y[order[cut:]])]
+    order, cut = torch.argsort(y, stable=True), len(y) // 2
+    return [part_of(batch, order[:cut]), part_of(batch, order[cut:])]

@@ -20,9 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pruneviz.arithmetic import exact_arithmetic
 from pruneviz.errors import InputError, check_choice
 from pruneviz.masks import Masks
-from pruneviz.problem import Problem, exact_arithmetic
+from pruneviz.problem import Problem
 
 Scores = dict[str, Tensor]
 Scorer = Callable[..., Scores]
@@ -45,6 +46,8 @@ class Card:
         disagreements: where published implementations differ from each other.
         deviations: where this one differs from the paper or its authors' code, and why.
         needs_data: whether it looks at the batches.
+        schedule: the steps in which its authors prune with it; `prune` follows it unless told otherwise.
+        revives: whether weights that an earlier step removed compete again; if not, they stay removed.
     """
 
     name: str
@@ -59,6 +62,8 @@ class Card:
     disagreements: tuple[str, ...] = ()
     deviations: tuple[str, ...] = ()
     needs_data: bool = True
+    schedule: str = "one_shot"
+    revives: bool = False
 
 
 _REGISTRY: dict[str, tuple[Card, Scorer]] = {}
