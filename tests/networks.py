@@ -244,3 +244,12 @@ def close(scores: pv.Scores, expected: pv.Scores, *, rtol: float = 1e-8) -> None
     assert top > 0
     for name, s in scores.items():
         torch.testing.assert_close(s, expected[name], rtol=0, atol=rtol * top, msg=lambda m, n=name: f"{n}: {m}")
+
+
+# What a scorer needs to run on the two batches of `problem`.
+OPTIONS: dict[str, dict[str, object]] = {"prospr": {"steps": 1}, "ntk_sap": {"resamples": 1}}
+
+
+def score(scorer: str, of: pv.Problem, **options: object) -> pv.Scores:
+    """The scorer's result with the options that it needs on small problems."""
+    return pv.score(scorer, of, **(OPTIONS.get(scorer, {}) | options))
