@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from pruneviz.errors import InputError, check_choice, check_number, check_seed
 from pruneviz.inputs import Batch, part_of, target_of
 from pruneviz.masks import Masks
-from pruneviz.problem import Problem, Weights, derivative, leaves_of
+from pruneviz.problem import Problem, Weights
+from pruneviz.scorers.hvp import hessian_product
 from pruneviz.scorers.registry import Card, Scores, register
 
 VARIANTS = ("paper", "official", "synflow", "frankle")
@@ -103,36 +104,16 @@ def _hessian_gradient(
     of_hessian: Sequence[Batch],
     temperature: float,
 ) -> Weights:
-    """H g, with g summed over `of_gradient` and H over `of_hessian`, by differentiating <g, dL/dw> once more.
+    """H g, with g summed over `of_gradient` and H over `of_hessian`; removed weights are no direction of g."""
 
-    One batch on both sides needs a single pass: its gradient is read off the graph that is differentiated.
-    """
-    pieces = list(problem.pieces(of_hessian))
-    shared = of_gradient is of_hessian and len(pieces) == 1
-    direction = None if shared else problem.gradient(weights, batches=of_gradient, temperature=temperature)[1]
-    product = {name: torch.zeros_like(w) for name, w in weights.items()}
-    for piece in pieces:
-        leaves = leaves_of(weights)
-        loss = problem.piece_loss(leaves, piece, temperature)
-        gradient = derivative(loss, leaves, create_graph=True)
-        along = [g.detach() for g in gradient] if direction is None else list(direction.values())
-        if masks is not None:
-            along = [
-                v.masked_fill(~masks[n].to(v.device), 0) if n in masks else v
-                for n, v in zip(leaves, along, strict=True)
-            ]
-        inner = torch.stack([(g * v).sum() for g, v in zip(gradient, along, strict=True)]).sum()
-        try:
-            second = derivative(inner, leaves)
-        except RuntimeError as error:
-            if "is not implemented" not in str(error):
-                raise
-            raise InputError(
-                f"grasp needs second derivatives, and the model has an operation without: {error}"
-            ) from error
-        for name, h in zip(leaves, second, strict=True):
-            product[name] += h
-    return product
+    def masked(gradient: Weights) -> Weights:
+        kept = masks or {}
+        return {n: g.masked_fill(~kept[n].to(g.device), 0) if n in kept else g for n, g in gradient.items()}
+
+    if of_gradient is of_hessian:
+        return hessian_product(problem, weights, masked, batches=of_hessian, temperature=temperature).product
+    direction = masked(problem.gradient(weights, batches=of_gradient, temperature=temperature)[1])
+    return hessian_product(problem, weights, direction, batches=of_hessian, temperature=temperature).product
 
 
 def _redraw_linear(problem: Problem, weights: Weights, masks: Masks | None, seed: int) -> Weights:
