@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -65,6 +66,11 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     add("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
 
 
+def _add_import(add: Callable[..., Any]) -> None:
+    what = "that registers a scorer of your own: a name on Python's path, or a file, mine.py; repeatable"
+    add("--import", dest="imports", action="append", default=[], metavar="MODULE", help=what)
+
+
 def _add_score(commands: _Parsers) -> None:
     parser = _command(
         commands,
@@ -72,7 +78,8 @@ def _add_score(commands: _Parsers) -> None:
         "score the weights of an untrained network, and save which to keep",
         "The masks go into a safetensors file: one tensor per layer, true where the weight is kept.",
         "  pruneviz score snip --model resnet20 --dataset digits --sparsity 0.9 --out masks.safetensors\n"
-        "  pruneviz score grasp --option temperature=200 --sparsity 0.98 --out masks.safetensors",
+        "  pruneviz score grasp --option temperature=200 --sparsity 0.98 --out masks.safetensors\n"
+        "  pruneviz score mine --import mine.py --sparsity 0.9 --out masks.safetensors",
     )
     add = parser.add_argument
     add("scorer", metavar="SCORER", help="the criterion: random, magnitude, snip, grasp, ...")
@@ -82,6 +89,7 @@ def _add_score(commands: _Parsers) -> None:
     add("--scope", default="global", metavar="NAME", help="global (default), layerwise, uniform or erk")
     add("--schedule", default="one_shot", metavar="NAME", help="one_shot (default), exponential:STEPS or linear:STEPS")
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="of the scorer; can be repeated")
+    _add_import(add)
     add("--batchnorm", default="train", metavar="MODE", help="of batch normalization: train (default) or eval")
     add("--per-class", type=int, default=10, metavar="N", help="images of each class in a batch (default 10)")
     add("--batches", type=int, default=1, metavar="N", help="how many scoring batches (default 1)")
@@ -115,16 +123,21 @@ def _add_sweep(commands: _Parsers) -> None:
         "  cells:\n"
         "    - {scorer: dense, seed: [0, 1, 2]}\n"
         "    - {scorer: [snip, grasp], sparsity: [0.9, 0.98], seed: [0, 1, 2]}\n\n"
+        "A scorer of your own is registered by a module, which the grid names (import: [mine.py], a path from\n"
+        "the grid's folder) or --import does; every process imports it, also on a cluster. A record says which\n"
+        "version of its file has made it; it is kept when the file changes, with a warning.\n\n"
         "Each finished experiment is one JSON file in the store, and all of them are in its table.parquet\n"
         "and table.csv. Stop a sweep at any moment and start it again: what is done is skipped. Ends with\n"
         "status 1 if an experiment failed, and says which. What follows '--' goes to Snakemake.",
         "  pruneviz sweep book/grids/smoke.yaml --store store\n"
+        "  pruneviz sweep grid.yaml --import mine.py --store store\n"
         "  pruneviz sweep book/grids/rq1_cifar10.yaml --store store --executor slurm \\\n"
         "      -- --default-resources slurm_partition=gpu gres=gpu:1",
     )
     add = parser.add_argument
     add("grid", type=Path, metavar="GRID.yaml", help="the experiments, as products of lists")
     add("--store", type=Path, required=True, metavar="DIR", help="the folder of the results, made if needed")
+    _add_import(add)
     add("--jobs", type=int, metavar="N", help="processes at a time (default: one per device)")
     add("--executor", default="local", metavar="NAME", help="local (default), or slurm, which needs an extra")
     add("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: all GPUs, or else the CPU)")

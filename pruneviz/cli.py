@@ -52,11 +52,14 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
 
 def _score(options: argparse.Namespace) -> int:
     from pruneviz import masks as masks_
+    from pruneviz.scorers.imports import import_scorers
     from pruneviz.study.cell import DENSE, Cell
     from pruneviz.study.run import masks_of
 
     if options.scorer == DENSE:
         raise InputError("scorer 'dense' removes nothing, so there are no masks to save; choose another scorer")
+    for module in options.imports:
+        import_scorers(module)
     names = ("scorer", "sparsity", "scope", "schedule", "batchnorm", "per_class", "batches", *NETWORK)
     cell = Cell(options=dict(map(_setting, options.option)), **{name: getattr(options, name) for name in names})
     masks = masks_of(cell, device=options.device)
@@ -106,6 +109,7 @@ def _sweep(options: argparse.Namespace) -> int:
         executor=options.executor,
         device=options.device,
         threads=options.threads,
+        imports=tuple(options.imports),
         snakemake=tuple(options.further),
     )
     return sweep(options.grid, options.store, settings, say)

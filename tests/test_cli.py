@@ -105,7 +105,7 @@ def test_a_collapsed_layer_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFi
         (("score", "snip", "--sparsity", -0.1), "sparsity -0.1 is not"),
         (("score", "snip", "--sparsity", "nan"), "sparsity nan is not"),
         (("score", "snip", "--sparsity", "much"), "sparsity 'much' is not"),
-        (("score", "snip", "--sparsity", 0.5, "--option", "x=1"), "takes no options; received 'x'"),
+        (("score", "magnitude", "--sparsity", 0.5, "--option", "x=1"), "takes no options; received 'x'"),
         (("score", "grasp", "--sparsity", 0.5, "--option", "x"), "--option 'x' is not accepted: give NAME=VALUE"),
         (("score", "snip", "--sparsity", 0.5, "--dataset", "digit"), "did you mean 'digits'?"),
         (("score", "snip", "--sparsity", 0.5, "--device", "gpu"), "device 'gpu' cannot be used here"),

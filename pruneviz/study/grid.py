@@ -7,7 +7,8 @@
       - {scorer: [snip, grasp], sparsity: [0.9, 0.98], seed: [0, 1, 2]}
 
 Each block under `cells` is a product: a key whose value is a list is an axis, and the first key varies
-slowest. The order of the cells is the order of the work.
+slowest. The order of the cells is the order of the work. `import: [mine.py]` names modules that register scorers,
+and reading the grid imports them: a path starts at the grid's folder, anything else is a name on Python's path.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from pruneviz.errors import InputError, check_choice
+from pruneviz.scorers.imports import import_scorers, is_file
 from pruneviz.study.cell import Cell, check_field
 
-_KEYS = ("question", "defaults", "cells")
+_KEYS = ("question", "import", "defaults", "cells")
 
 
 def read_grid(path: str | os.PathLike[str]) -> list[Cell]:
@@ -30,14 +32,15 @@ def read_grid(path: str | os.PathLike[str]) -> list[Cell]:
 
     Args:
         path: a YAML file with `cells`, a list of blocks, and optionally `defaults`, one block without lists
-            that all blocks build on, and `question`, a text for readers.
+            that all blocks build on, `import`, modules that register scorers, and `question`, a text for readers.
 
     Returns:
         Every cell once, in the order in which the grid names them.
 
     Raises:
         InputError: a file that cannot be read or is no grid; a key that is no field of `Cell`, or is there
-            twice; a value that the field cannot have. The message names the file, the block and the key.
+            twice; a value that the field cannot have; a module that cannot be imported. The message names the
+            file, the block and the key.
     """
     where = f"grid {os.fspath(path)!r}"
     grid = _load(Path(path), where)
@@ -45,6 +48,7 @@ def read_grid(path: str | os.PathLike[str]) -> list[Cell]:
         raise InputError(f"{where} is {_kind(grid)}; a mapping with the keys {', '.join(_KEYS)} is needed")
     for key in grid:
         _located(where, lambda key=key: check_choice("key", key, _KEYS))
+    _import(grid.get("import"), Path(path).parent, f"{where}, import")
     defaults = {} if grid.get("defaults") is None else grid["defaults"]
     _check_block(defaults, f"{where}, defaults")
     for key, value in defaults.items():
@@ -98,6 +102,13 @@ def _loader() -> Any:
     number = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
     return Loader
+
+
+def _import(modules: Any, folder: Path, where: str) -> None:
+    for module in modules if isinstance(modules, list) else [] if modules is None else [modules]:
+        if not isinstance(module, str):
+            raise InputError(f"{where} is {_kind(modules)}; names of modules or paths of files are needed")
+        _located(where, lambda module=module: import_scorers(str(folder / module) if is_file(module) else module))
 
 
 def _expand(block: Any, defaults: Mapping[str, Any], where: str) -> list[Cell]:

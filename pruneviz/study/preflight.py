@@ -7,23 +7,25 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from pruneviz import models
 from pruneviz.allocate import allocate
 from pruneviz.data import ImageData, load, scoring_batches
 from pruneviz.errors import InputError
 from pruneviz.problem import Problem
 from pruneviz.scorers import score
+from pruneviz.scorers.registry import source_of
 from pruneviz.study.cell import DENSE, Cell
-from pruneviz.study.run import scorer_options
+from pruneviz.study.run import scorer_options, untrained
 
 
 def check(cells: Iterable[Cell]) -> None:
     """See that every cell can be run, at the cost of loading each part of a data set and making each network once.
 
+    A scorer from outside the library scores each of its networks once, on two images of each class.
+
     Raises:
         InputError: for a data set that is missing or damaged, a network that its images do not fit, an option
-            that its scorer refuses, a sparsity that leaves nothing, or more scoring images than there are.
-            The message names the cell.
+            that its scorer refuses, a scorer of one's own that raises anything, a sparsity that leaves nothing, or
+            more scoring images than there are. The message names the cell.
     """
     parts: dict[tuple[str, float], list[Cell]] = {}
     for cell in cells:
@@ -47,21 +49,38 @@ def _check_cell(cell: Cell, data: ImageData, weights: dict[object, dict[str, tor
     images = (cell.dataset, cell.fraction, cell.per_class, cell.batches)
     if images not in seen:  # also for a dense cell: its gradient is measured on them
         scoring_batches(data, per_class=cell.per_class, batches=cell.batches)
-    cut, trial = (network, cell.sparsity, cell.scope), (cell.scorer, cell.options, cell.batches)
-    if cell.scorer != DENSE and cut not in seen:
+    seen.add(images)
+    if cell.scorer == DENSE:
+        return
+    cut = (network, cell.sparsity, cell.scope)
+    if cut not in seen:
         allocate(weights[network], cell.sparsity, cell.scope)
-    if cell.scorer != DENSE and trial not in seen:
-        _try_scorer(cell)
-    seen |= {images, cut, trial}
+    own = source_of(cell.scorer) is not None
+    trial = (cell.scorer, cell.options, cell.batches, (network, cell.batchnorm) if own else None)
+    if trial not in seen:
+        (_try_own if own else _try_scorer)(cell, data)
+    seen |= {cut, trial}
 
 
 def _weights(cell: Cell, data: ImageData) -> dict[str, torch.Tensor]:
-    shape = data.input_shape
-    model = models.create(cell.model, input_shape=shape, classes=data.classes, width=cell.width, init=cell.init)
-    return Problem(model, [(torch.zeros(1, *shape), torch.zeros(1, dtype=torch.int64))]).weights
+    image = torch.zeros(1, *data.input_shape)
+    return Problem(untrained(cell, data), [(image, torch.zeros(1, dtype=torch.int64))]).weights
 
 
-def _try_scorer(cell: Cell) -> None:
+def _try_own(cell: Cell, data: ImageData) -> None:
+    """Score the cell's network: of a scorer that nobody has tested yet, nothing less is known to work."""
+    batches = scoring_batches(data, per_class=min(2, cell.per_class), batches=cell.batches)
+    problem = Problem(untrained(cell, data), batches, batchnorm=cell.batchnorm)
+    try:
+        score(cell.scorer, problem, **scorer_options(cell))
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"scorer {cell.scorer!r} raised {type(error).__name__}: {reason}") from error
+
+
+def _try_scorer(cell: Cell, _: ImageData) -> None:
     """Score a layer of eight weights, so that the scorer sees the values of its options."""
     weights = torch.linspace(-1, 1, 8).reshape(2, 4)
     layer = nn.Linear(4, 2, bias=False)

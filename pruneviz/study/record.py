@@ -35,7 +35,7 @@ FIELDS = (
     "gradient_norm_squared",  # at initialization, on the scoring batches, with the mask
     "gradient_norm_squared_dense",  # the same without the mask
     "layers",  # {parameter name: [weights kept, weights]}, in model order
-    "environment",
+    "environment",  # and, of a scorer from elsewhere, {"scorer": {"module", "sha256" of its file}}
     "seconds",  # {"score", "train", "total"}; "score" also where an earlier cell has scored for this one
     "finished",  # UTC, ISO 8601
 )
@@ -112,6 +112,11 @@ def read(path: Path) -> dict[str, Any]:
     if not intact:
         raise DamagedRecord(f"record {path.name} was changed after it was written: its checksum does not fit")
     return content | {name: _decode(content[name]) for name in _MEASURED}
+
+
+def find(store: Path, cell: Cell) -> dict[str, Any] | None:
+    """The cell's record, or None; a damaged one is reported as a `DamagedRecordWarning`."""
+    return _sound(path_of(store, cell.hash))
 
 
 def is_done(store: Path, cell: Cell) -> bool:

@@ -29,7 +29,8 @@ from pruneviz.probes import gradient_flow
 from pruneviz.problem import Problem
 from pruneviz.prune import prune
 from pruneviz.recipe import RECIPES
-from pruneviz.scorers import Scores, score, scorers
+from pruneviz.scorers import Scores, score
+from pruneviz.scorers.registry import option_names, source_of
 from pruneviz.study import record
 from pruneviz.study.cell import DENSE, Cell, shards
 from pruneviz.study.environment import describe
@@ -203,7 +204,7 @@ class _Bench:
             "gradient_norm_squared": flow,
             "gradient_norm_squared_dense": scored.flow,
             "layers": layers,
-            "environment": describe(self.device),
+            "environment": describe(self.device) | provenance(cell),
             "seconds": {
                 "score": score_seconds,
                 "train": result.seconds,
@@ -268,6 +269,12 @@ def masks_of(cell: Cell, *, device: torch.device | str | None = None) -> Masks:
 def scorer_options(cell: Cell) -> dict[str, Any]:
     """The options that the cell's scorer is called with: its own, and the cell's seed if it draws numbers."""
     options = dict(cell.options)
-    if "seed" in scorers()[cell.scorer].options:
+    if "seed" in option_names(cell.scorer):
         options.setdefault("seed", cell.seed)
     return options
+
+
+def provenance(cell: Cell) -> dict[str, Any]:
+    """What a record says of a scorer that the library did not bring: its module and the hash of its file."""
+    source = None if cell.scorer == DENSE else source_of(cell.scorer)
+    return {} if source is None else {"scorer": asdict(source)}

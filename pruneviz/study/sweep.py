@@ -24,10 +24,12 @@ from typing import Any
 import pruneviz
 from pruneviz.errors import InputError, check_choice, check_positive
 from pruneviz.files import write_atomically
+from pruneviz.scorers.imports import import_scorers, imported
 from pruneviz.study import record
 from pruneviz.study.cell import Cell, shards
 from pruneviz.study.grid import read_grid
 from pruneviz.study.locks import hold, is_free
+from pruneviz.study.run import provenance
 from pruneviz.study.table import make_table, write_table
 from pruneviz.study.worker import cores
 
@@ -49,6 +51,7 @@ class Settings:
         executor: "local" or "slurm".
         device: "cpu", "cuda", "cuda:1"; None for all GPUs if there are any.
         threads: of torch in each job; None for an equal share of the cores.
+        imports: modules that register scorers, which every job imports, beside those that the grid names.
         snakemake: further arguments for Snakemake, such as those of a cluster.
     """
 
@@ -56,6 +59,7 @@ class Settings:
     executor: str = "local"
     device: str | None = None
     threads: int | None = None
+    imports: Sequence[str] = ()
     snakemake: Sequence[str] = ()
 
 
@@ -75,16 +79,15 @@ def sweep(grid: str | os.PathLike[str], store: str | os.PathLike[str], settings:
         The exit status: 0, or 1 if cells failed or a worker died.
 
     Raises:
-        InputError: a bad grid, a missing data set, an extra that is not installed.
+        InputError: a bad grid, a missing data set, an extra that is not installed; or, once all other work is done,
+            what a job cannot use, such as a scorer that it does not know.
         OSError: a store that cannot be written.
     """
     _check(settings)
+    for module in settings.imports:
+        import_scorers(module)
     cells, folder = read_grid(grid), Path(store).absolute()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", record.DamagedRecordWarning)
-        pending = [cell for cell in cells if not record.is_done(folder, cell)]
-    for warning in caught:
-        say(f"warning: {warning.message}")
+    pending = _pending(cells, folder, say)
     if not pending:
         write_table(make_table(folder), folder / "table")
         say(f"all {len(cells)} cells are done; the table is {folder / 'table.parquet'}")
@@ -94,8 +97,30 @@ def sweep(grid: str | os.PathLike[str], store: str | os.PathLike[str], settings:
     say(f"{len(cells)} cells, {len(cells) - len(pending)} done, {len(pending)} to do")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", record.DamagedRecordWarning)  # each has been told above
-        went_well = _run_graph(cells, folder, settings)
-        return _report(cells, folder, went_well, say)
+        went_well, refusal = _run_graph(cells, folder, settings)
+        return _report(cells, folder, went_well, refusal, say)
+
+
+def _pending(cells: Sequence[Cell], store: Path, say: Say) -> list[Cell]:
+    """The cells without a record. Says which records are damaged, and which another version of a scorer has made."""
+    pending, others = [], []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", record.DamagedRecordWarning)
+        for cell in cells:
+            content = record.find(store, cell)
+            if content is None:
+                pending.append(cell)
+            elif (now := provenance(cell)) and content["environment"].get("scorer") != now["scorer"]:
+                others.append(cell)
+    for warning in caught:
+        say(f"warning: {warning.message}")
+    for scorer in dict.fromkeys(cell.scorer for cell in others):
+        names = [record.path_of(store, cell.hash).name for cell in others if cell.scorer == scorer]
+        say(
+            f"warning: another version of scorer {scorer!r} has made {len(names)} of the records, which stay as they "
+            f"are; remove them to have them computed again: {' '.join(names)}"
+        )
+    return pending
 
 
 def _check(settings: Settings) -> None:
@@ -129,8 +154,8 @@ def _check_writable(store: Path) -> None:
     probe.unlink()
 
 
-def _run_graph(cells: list[Cell], store: Path, settings: Settings) -> bool:
-    """Let Snakemake run the graph; returns whether all of it was done."""
+def _run_graph(cells: list[Cell], store: Path, settings: Settings) -> tuple[bool, str]:
+    """Let Snakemake run the graph; returns whether all of it was done, and what a worker said that it cannot use."""
     state, log = store / ".sweep", _log(store)
     _clear_leftovers(store)
     run = state / f"run-{uuid.uuid4().hex}"
@@ -146,11 +171,13 @@ def _run_graph(cells: list[Cell], store: Path, settings: Settings) -> bool:
         status = _snakemake(run, plan["jobs"], settings)
         if status != 0:
             shutil.copyfile(run / "snakemake.log", log)
+        refusal = Path(plan["refusal"])
+        said = refusal.read_text(encoding="utf-8") if refusal.exists() else ""
     finally:
         if alive is not None:
             alive.close()
         shutil.rmtree(run, ignore_errors=True)
-    return status == 0
+    return status == 0, said
 
 
 def _plan(cells: list[Cell], store: Path, run: Path, settings: Settings) -> dict[str, Any]:
@@ -173,6 +200,7 @@ def _plan(cells: list[Cell], store: Path, run: Path, settings: Settings) -> dict
         )
     for cell in cells:
         record.error_path(store, cell.hash).unlink(missing_ok=True)
+    origins = {cell.scorer: provenance(cell).get("scorer") for cell in cells}
     local = settings.executor == "local"
     devices = _devices(settings.device) if local else [settings.device]
     jobs = settings.jobs or (len(devices) if local else len(described))
@@ -181,6 +209,7 @@ def _plan(cells: list[Cell], store: Path, run: Path, settings: Settings) -> dict
         "plan": str(run / "plan.json"),
         "alive": str(run / "alive"),
         "table": str(run / "table.done"),
+        "refusal": str(run / "refusal"),
         "store": str(store),
         "executor": settings.executor,
         "host": socket.gethostname(),
@@ -189,6 +218,9 @@ def _plan(cells: list[Cell], store: Path, run: Path, settings: Settings) -> dict
         "jobs": jobs,
         "threads": threads,
         "job_threads": 1 if local else settings.threads or 1,
+        "path": [os.path.abspath(folder) for folder in sys.path],
+        "imports": imported(),
+        "sources": {scorer: origin for scorer, origin in origins.items() if origin},
         "total": len(cells),
         "shards": described,
     }
@@ -267,7 +299,7 @@ def _log(store: Path) -> Path:
     return store / ".sweep" / "snakemake.log"
 
 
-def _report(cells: Sequence[Cell], store: Path, went_well: bool, say: Say) -> int:
+def _report(cells: Sequence[Cell], store: Path, went_well: bool, refusal: str, say: Say) -> int:
     failed = [cell for cell in cells if record.error_path(store, cell.hash).exists()]
     missing = [cell for cell in cells if cell not in failed and not record.is_done(store, cell)]
     if not went_well:
@@ -277,6 +309,8 @@ def _report(cells: Sequence[Cell], store: Path, went_well: bool, say: Say) -> in
         path = record.error_path(store, cell.hash)
         reason = path.read_text(encoding="utf-8").splitlines()[0]
         say(f"failed: {reason} (traceback in {path})")
+    if refusal:
+        raise InputError(f"{refusal} ({len(missing)} of {len(cells)} cells are not finished)")
     if missing:
         say(
             f"{len(missing)} of {len(cells)} cells are not finished, because a worker or Snakemake was stopped; "

@@ -1,7 +1,7 @@
 """What the sweep's graph runs for each shard: `python -m pruneviz.study.worker PLAN INDEX`.
 
-Exit status 0: the shard was gone through; cells that raised have left their `.error`. 2: bad input or a store
-that cannot be written. 75: the sweep that started this worker is gone.
+Exit status 0: the shard was gone through; cells that raised have left their `.error`. 2: bad input, which the sweep
+finds in the plan's `refusal`, or a store that cannot be written. 75: the sweep that started this worker is gone.
 """
 
 from __future__ import annotations
@@ -15,10 +15,15 @@ import time
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 from pruneviz.errors import InputError
+from pruneviz.files import write_atomically
+from pruneviz.scorers import scorers
+from pruneviz.scorers.imports import import_scorers
+from pruneviz.scorers.registry import source_of
 from pruneviz.study import record
 from pruneviz.study.cell import Cell
 from pruneviz.study.locks import hold, is_free
@@ -35,11 +40,38 @@ def main(plan_path: str, index: int) -> int:
         return ORPHANED  # the sweep was stopped, and has cleared its folder, while this process was starting
     _end_with(plan)
     try:
+        _import(plan, index)
         run_shard(plan, index)
     except (InputError, OSError) as error:
-        print(f"pruneviz: error: {' '.join(str(error).split())}", file=sys.stderr)
+        line = " ".join(str(error).split())
+        if isinstance(error, InputError):
+            with suppress(OSError):
+                write_atomically(Path(plan["refusal"]), line.encode())
+                return 2  # the sweep says it, wherever this process runs
+        print(f"pruneviz: error: {line}", file=sys.stderr)
         return 2
     return 0
+
+
+def _import(plan: Mapping[str, Any], index: int) -> None:
+    """Make the sweep's scorers known here, and see that the shard's is the very code that the sweep has read."""
+    sys.path += [folder for folder in plan["path"] if folder not in sys.path]
+    for module in plan["imports"]:
+        import_scorers(module)
+    name = plan["shards"][index]["cells"][0]["scorer"]
+    if name not in plan["sources"]:
+        return  # the library's own
+    if name not in scorers():
+        raise InputError(
+            f"scorer {name!r} is not known to the processes of the sweep; name the module that registers it, and does "
+            "so whenever it is imported: --import MODULE"
+        )
+    source = source_of(name)
+    if source is None or asdict(source) != plan["sources"][name]:
+        raise InputError(
+            f"module {plan['sources'][name]['module']!r} of scorer {name!r} has changed since the sweep has started; "
+            "the same command goes on with what it is now"
+        )
 
 
 def run_shard(plan: Mapping[str, Any], index: int) -> None:
