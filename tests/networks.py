@@ -85,6 +85,21 @@ class Transformer(nn.Module):
         return self.head((x + self.mlp(self.norm2(x))).mean(1))
 
 
+class Attention(nn.Module):
+    """Torch's own attention module: one with a packed projection, one whose queries and keys differ in size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.cross = nn.MultiheadAttention(4, 1, kdim=3, vdim=2, batch_first=True)
+        self.norm = nn.LayerNorm(4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.own(x, x, x, need_weights=False)[0]
+        return self.head(self.norm(x + self.cross(x, x[..., :3], x[..., :2])[0]).mean(1))
+
+
 class Buffers(nn.Module):
     """A network that changes buffers of its own in every forward pass, in place and by assignment."""
 
@@ -158,6 +173,20 @@ CASES: dict[str, Case] = {
         (4, 4, 4),
         ("0.weight", "4.weight"),
     ),
+    "conv3d": Case(
+        lambda: nn.Sequential(
+            nn.Conv3d(1, 2, 2, bias=False),
+            nn.BatchNorm3d(2, eps=EPS),
+            nn.GELU(),
+            nn.ConvTranspose3d(2, 2, 2, bias=False),
+            nn.AdaptiveAvgPool3d(1),
+            nn.Flatten(),
+            nn.Linear(2, 3),
+        ),
+        (1, 3, 2, 3),
+        ("0.weight", "3.weight", "6.weight"),
+        ("0.weight",),
+    ),
     "conv1d": Case(lambda: _pool(nn.Conv1d(2, 5, 3), nn.Tanh(), features=5), (2, 7), ("0.weight", "4.weight")),
     "conv_transpose": Case(
         lambda: _pool(nn.ConvTranspose2d(2, 3, 3, stride=2), nn.BatchNorm2d(3, eps=EPS), nn.GELU(), features=3),
@@ -168,6 +197,19 @@ CASES: dict[str, Case] = {
     "tied": Case(Tied, (4,), ("encode.weight", "head.weight")),
     "transformer": Case(
         Transformer, (5, 4), ("qkv.weight", "project.weight", "mlp.0.weight", "mlp.2.weight", "head.weight")
+    ),
+    "attention": Case(
+        Attention,
+        (5, 4),
+        (
+            "own.in_proj_weight",
+            "own.out_proj.weight",
+            "cross.q_proj_weight",
+            "cross.k_proj_weight",
+            "cross.v_proj_weight",
+            "cross.out_proj.weight",
+            "head.weight",
+        ),
     ),
     "dropout": Case(
         lambda: nn.Sequential(
@@ -194,7 +236,7 @@ def model(name: str, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> nn
             fan_in = max(1, parameter[0].numel()) if parameter.dim() > 1 else 4
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / fan_in**0.5)
         for module in network.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
                 module.running_mean.normal_(generator=generator)
                 module.running_var.uniform_(0.5, 2.0, generator=generator)
     return network

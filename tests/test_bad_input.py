@@ -24,11 +24,6 @@ def batch(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tenso
     return torch.randn(4, 1, 8, 8, dtype=dtype), torch.arange(4)
 
 
-class Saturating(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return nn.functional.hardsigmoid(x)
-
-
 RECIPE = pv.Recipe("once", epochs=1)
 CASES: dict[str, tuple[Callable[[], object], str]] = {
     "model for problem": (lambda: pv.score("snip", tiny()), "wrap it: pruneviz.Problem"),
@@ -45,7 +40,7 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "prunable number": (lambda: pv.Problem(tiny(), [batch()], prunable=3), "prunable is 3"),
     "no second derivative": (
-        lambda: pv.score("grasp", pv.Problem(nn.Sequential(tiny(), Saturating()), [batch()])),
+        lambda: pv.score("grasp", pv.Problem(tiny(), [batch()], loss=nn.functional.multi_margin_loss)),
         "needs second derivatives",
     ),
     "boolean scores": (lambda: pv.allocate({"w": torch.ones(4, dtype=torch.bool)}, 0.5), "torch.bool"),

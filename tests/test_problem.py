@@ -193,11 +193,11 @@ def test_nothing_of_the_model_changes(call):
 
 
 @pytest.mark.parametrize("name", networks.IDS)
-@pytest.mark.parametrize("scorer", ["snip", "grasp"])
+@pytest.mark.parametrize("scorer", list(pv.scorers()))
 def test_nothing_changes_in_any_kind_of_network(name, scorer):
     problem = unusual(name, torch.float32)
     before = snapshot(problem.model)
-    pv.score(scorer, problem)
+    networks.score(scorer, problem)
     pv.gradient_flow(problem)
     assert snapshot(problem.model) == before
 

@@ -10,6 +10,7 @@ import torch
 import pruneviz as pv
 from pruneviz.errors import InputError
 from pruneviz.scorers import registry
+from pruneviz.scorers import registry
 
 SCHEDULES = [pv.OneShot(), pv.Linear(4), pv.Exponential(5)]
 TWINS = {"snip": reference.snip_by_masks, "grasp": reference.grasp_dense}
@@ -84,20 +85,58 @@ def test_scores_that_do_not_depend_on_the_masks_give_the_same_masks_in_one_step_
 
 @pytest.mark.parametrize("scorer", list(pv.scorers()))
 def test_one_shot_is_score_and_allocate(scorer):
-    problem = networks.problem("conv_bn")
+    problem, options = networks.problem("conv_bn"), networks.OPTIONS.get(scorer, {})
     for scope in pv.SCOPES:
-        masks = pv.prune(problem, scorer, 0.4, scope=scope)
-        expected = pv.allocate(pv.score(scorer, problem), 0.4, scope)
+        masks = pv.prune(problem, scorer, 0.4, scope=scope, schedule="one_shot", **options)
+        expected = pv.allocate(networks.score(scorer, problem), 0.4, scope)
         assert all(torch.equal(masks[n], expected[n]) for n in expected)
 
 
 @pytest.mark.parametrize("scorer", list(pv.scorers()))
 def test_one_shot_masks_are_nested_in_sparsity(scorer):
-    problem = networks.problem("conv_bn")
-    masks = [pv.prune(problem, scorer, s) for s in (0.0, 0.25, 0.5, 0.8, 0.95)]
+    problem, options = networks.problem("conv_bn"), networks.OPTIONS.get(scorer, {})
+    masks = [pv.prune(problem, scorer, s, schedule="one_shot", **options) for s in (0.0, 0.25, 0.5, 0.8, 0.95)]
     assert pv.masks.kept(masks[0]) == pv.masks.total(masks[0])
     for larger, smaller in itertools.pairwise(masks):
         assert not any(bool((smaller[n] & ~larger[n]).any()) for n in larger)
+
+
+def test_without_a_schedule_the_scorers_own_is_followed(monkeypatch):
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    calls = []
+
+    @pv.register(pv.Card(name="stepwise", title="Stepwise", effect="Counts.", schedule="exponential:3"))
+    def stepwise(problem, masks=None):
+        calls.append(None if masks is None else pv.masks.kept(masks))
+        return problem.masked_weights(masks)
+
+    problem = networks.problem("bias_free")
+    pv.prune(problem, "stepwise", 0.875)
+    assert calls == [None, 21, round(42 / 4)]
+    calls.clear()
+    pv.prune(problem, "stepwise", 0.875, schedule="one_shot")
+    pv.prune(problem, "stepwise", 0.875, schedule=pv.OneShot())
+    assert calls == [None, None]
+
+
+@pytest.mark.parametrize("revives", [False, True])
+def test_a_removed_weight_comes_back_only_if_the_card_says_so(monkeypatch, revives):
+    """By hand: the first step keeps weights 0, 1, 2; the second one's scores would keep 3 and 0."""
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    model = torch.nn.Linear(4, 1, bias=False)
+    scores = iter([torch.tensor([[4.0, 3.0, 2.0, 1.0]]), torch.tensor([[8.0, 1.0, 2.0, 9.0]])])
+
+    @pv.register(pv.Card(name="scripted", title="Scripted", effect="By hand.", revives=revives))
+    def scripted(problem, masks=None):
+        return {"weight": next(scores)}
+
+    class Steps:
+        def sparsities(self, target):
+            return [0.25, target]
+
+    problem = pv.Problem(model, [(torch.ones(1, 4), torch.tensor([0]))])
+    masks = pv.prune(problem, "scripted", 0.5, schedule=Steps())
+    assert masks["weight"].tolist() == ([[True, False, False, True]] if revives else [[True, False, True, False]])
 
 
 def test_options_reach_the_scorer_and_the_model_is_left_alone():
