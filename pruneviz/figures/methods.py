@@ -19,7 +19,7 @@ SETTING = ("dataset", "fraction", "model", "width", "init", "recipe", "precision
 _SCORING = {"batchnorm": "batch norm in {} mode", "per_class": "{} images per class", "batches": "{} scoring batches"}
 _SCOPES = {"erk": "ERK"}
 # Baselines first, then by year; a scorer of one's own comes after these.
-_ORDER = ("random", "magnitude", "snip", "grasp")
+_ORDER = ("random", "magnitude", "snip", "grasp", "synflow", "force", "prospr", "ntk_sap")
 
 
 def method_names(table: pd.DataFrame) -> pd.Series:
