@@ -87,7 +87,8 @@ def _add_score(commands: _Parsers) -> None:
     add("--out", type=Path, required=True, metavar="FILE", help="where the masks go, such as masks.safetensors")
     add = parser.add_argument_group("how to score").add_argument
     add("--scope", default="global", metavar="NAME", help="global (default), layerwise, uniform or erk")
-    add("--schedule", default="one_shot", metavar="NAME", help="one_shot (default), exponential:STEPS or linear:STEPS")
+    what = "one_shot, exponential:STEPS, linear:STEPS, or method (default): as the scorer's authors prune"
+    add("--schedule", default="method", metavar="NAME", help=what)
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="of the scorer; can be repeated")
     _add_import(add)
     add("--batchnorm", default="train", metavar="MODE", help="of batch normalization: train (default) or eval")

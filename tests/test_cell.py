@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pruneviz as pv
+from pruneviz.scorers import registry
 from pruneviz.study.cell import Cell, recipe_contents, shards
 from pruneviz.study.grid import read_grid
 
@@ -87,6 +88,20 @@ def test_dense_cells_do_not_multiply_by_what_only_pruning_uses() -> None:
     assert Cell(scope="erk", schedule="linear:2") == Cell()
 
 
+def test_the_schedule_of_the_method_is_kept_as_what_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    card = pv.Card(name="patient", title="", effect="", schedule="exponential:100")
+    pv.register(card)(lambda problem, masks=None: problem.weights)
+    cell = Cell(scorer="patient", sparsity=0.9, schedule="method")
+    assert cell == Cell(scorer="patient", sparsity=0.9, schedule="exponential:100")
+    assert cell.hash != Cell(scorer="patient", sparsity=0.9).hash
+    assert Cell(scorer="snip", sparsity=0.9, schedule="method") == Cell(scorer="snip", sparsity=0.9)
+    assert Cell(schedule="method") == Cell()
+    assert cell.label == "digits resnet20 patient 0.9 global exponential:100 seed 0"
+    text = "{defaults: {schedule: method, sparsity: 0.9}, cells: [{sparsity: 0}, {scorer: [snip, patient]}]}"
+    assert [c.schedule for c in read_grid(grid(tmp_path, text))] == ["one_shot", "one_shot", "exponential:100"]
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -96,7 +111,11 @@ def test_dense_cells_do_not_multiply_by_what_only_pruning_uses() -> None:
         ({"init": "kaiming"}, "initialization 'kaiming' is not known"),
         ({"recipe": "smok"}, "recipe 'smok' is not known; did you mean 'smoke'?"),
         ({"scope": "globl"}, "scope 'globl' is not known; did you mean 'global'?"),
-        ({"schedule": "exponential"}, "schedule 'exponential' is not known"),
+        (
+            {"schedule": "exponential"},
+            "schedule 'exponential' is not known; accepted: one_shot, exponential:STEPS, linear:STEPS, method (",
+        ),
+        ({"schedule": None}, "schedule 'None' is not known"),
         ({"batchnorm": "trian"}, "batchnorm 'trian' is not known"),
         ({"precision": "fp16"}, "precision 'fp16' is not known"),
         ({"sparsity": 1.2}, "sparsity 1.2"),

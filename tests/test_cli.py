@@ -14,6 +14,7 @@ import pruneviz as pv
 from pruneviz import cli
 from pruneviz.arguments import build_parser
 from pruneviz.cli import main
+from pruneviz.scorers import registry
 from pruneviz.study import notebook
 
 COMMANDS = ("score", "train", "sweep", "table", "notebooks", "book")
@@ -88,6 +89,18 @@ def test_options_of_scorers_are_passed_on(tmp_path: Path) -> None:
     others, _ = pv.load_masks(two)
     assert meta["options"] == {"temperature": 200, "variant": "paper"}
     assert any(bool((masks[name] != others[name]).any()) for name in masks)
+
+
+def test_a_scorer_prunes_in_the_steps_of_its_card_unless_it_is_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    card = pv.Card(name="patient", title="", effect="", schedule="linear:3")
+    pv.register(card)(lambda problem, masks=None: pv.score("snip", problem, masks=masks))
+    for schedule, expected in (((), "linear:3"), (("--schedule", "one_shot"), "one_shot")):
+        file = tmp_path / f"{expected}.safetensors"
+        assert run("score", "patient", *NETWORK, "--sparsity", 0.9, *schedule, "--out", file) == 0
+        assert pv.load_masks(file)[1]["schedule"] == expected
 
 
 def test_a_collapsed_layer_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

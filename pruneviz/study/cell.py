@@ -22,6 +22,9 @@ from pruneviz.scorers import check_options, scorers
 #: The name that stands for "no pruning" where a scorer is asked for.
 DENSE = "dense"
 
+#: The schedule that stands for the one on the scorer's card.
+METHOD = "method"
+
 #: The fields that decide which scores can be shared: a shard is a run of cells that agree in them.
 SHARD_FIELDS = ("dataset", "fraction", "model", "width", "init", "scorer", "options")
 
@@ -45,7 +48,8 @@ class Cell:
         options: the scorer's own; a mapping is accepted, and kept as pairs sorted by name.
         sparsity: the fraction of weights removed; 0 for "dense".
         scope: where weights compete; see `pruneviz.allocate`. Of no effect for "dense", and then "global".
-        schedule: "one_shot", "exponential:STEPS" or "linear:STEPS". Of no effect for "dense", and then
+        schedule: "one_shot", "exponential:STEPS" or "linear:STEPS"; or "method" for the one on the scorer's card,
+            which is then kept in its place, so that both are one cell. Of no effect for "dense", and then
             "one_shot".
         batchnorm: what batch normalization does while scoring, "train" or "eval".
         per_class: images of each class in each scoring batch.
@@ -81,6 +85,8 @@ class Cell:
             object.__setattr__(self, field.name, check_field(field.name, getattr(self, field.name)))
         if self.scorer != DENSE:
             check_options(self.scorer, dict(self.options))
+            if self.schedule == METHOD:
+                object.__setattr__(self, "schedule", scorers()[self.scorer].schedule)
             return
         if self.options:
             raise InputError(f"scorer {DENSE!r} takes no options; received {dict(self.options)!r}")
@@ -99,7 +105,8 @@ class Cell:
 
         Of the fields that differ from their defaults and of the recipe's contents, so that records stay valid
         when a field is added whose default means what was done before, and become another cell's when a
-        recipe is changed.
+        recipe is changed. The code of a scorer is no part of it, neither the library's nor a user's: the record
+        says which it was, and a sweep that finds records of another version of a user's file says so.
         """
         own = {name: value for name, value in self.as_dict().items() if value != _DEFAULTS[name]}
         text = canonical_json({"cell": own, "recipe": recipe_contents(RECIPES[self.recipe])})
@@ -112,6 +119,7 @@ class Cell:
         words += [f"{name}={value}" for name, value in dict(self.options).items()]
         if self.scorer != DENSE:
             words += [f"{self.sparsity:g}", self.scope]
+            words += [] if self.schedule == "one_shot" else [self.schedule]
         return " ".join([*words, f"seed {self.seed}"])
 
     @property
@@ -161,7 +169,11 @@ def _check_fraction(value: object) -> float:
 
 
 def _check_schedule(value: object) -> str:
-    schedules.parse(str(value))
+    if value != METHOD:
+        try:
+            schedules.parse(str(value))
+        except InputError as error:
+            raise InputError(f"{error}, {METHOD} (the scorer's own)") from error
     return str(value)
 
 
