@@ -2,6 +2,7 @@
 
 from pruneviz.scorers.grasp import grasp
 from pruneviz.scorers.magnitude import magnitude
+from pruneviz.scorers.prospr import prospr
 from pruneviz.scorers.random import random
 from pruneviz.scorers.registry import Card, Scorer, Scores, check_options, register, score, scorers
 from pruneviz.scorers.snip import snip
@@ -13,6 +14,7 @@ __all__ = [
     "check_options",
     "grasp",
     "magnitude",
+    "prospr",
     "random",
     "register",
     "score",
