@@ -44,7 +44,7 @@ FLOORS = [
         {"recipe"},
         {"inputs"},
     ],
-    [{"problem"}, {"allocate"}, {"schedule"}],
+    [{"problem"}, {"allocate", "quotas", "select"}, {"schedule"}],
     [{"scorers"}, {"probes"}, {"initialize"}, {"evaluate"}],
     [{"prune"}, {"train"}, {"baselines"}],
     [{"study"}],
