@@ -8,20 +8,31 @@ masks and exactly as many weights as asked for.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+import warnings
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
 from pruneviz.errors import InputError, check_choice, check_sparsity
-from pruneviz.masks import Masks
+from pruneviz.masks import Masks, collapsed
+from pruneviz.quotas import QUOTAS, Layer, sparsity_of
+from pruneviz.select import keep_largest as keep_largest
+from pruneviz.select import keep_largest_of
 
 SCOPES = ("global", "layerwise", "uniform", "erk")
 
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
-def allocate(scores: Mapping[str, Tensor], sparsity: float, scope: str = "global") -> Masks:
+
+class LayerCollapseWarning(UserWarning):
+    """All weights of a layer are removed (layer collapse; Tanaka et al. 2020, section 3)."""
+
+
+def allocate(scores: Mapping[str, Tensor], sparsity: float, scope: str = "global", minimum: int = 0) -> Masks:
     r"""Keep the weights with the largest scores.
 
     Args:
@@ -37,53 +48,75 @@ def allocate(scores: Mapping[str, Tensor], sparsity: float, scope: str = "global
             "erk": Erdos-Renyi-Kernel (Evci et al. 2020, section 3, after Mocanu et al. 2018): the density of
             a layer is proportional to (n_in + n_out + k_h + k_w) / (n_in n_out k_h k_w), layers that would
             exceed 1 are dense, and the total is exact.
+            "smart_ratio": Su et al. 2020, smart-ratios. Of L layers the l-th, if it is a convolution (a weight
+            of three dimensions or more), gets a density proportional to (L - l + 1)^2 + (L - l + 1), at most 1;
+            all others keep round(0.3 n_l) at every sparsity. With random scores these are the paper's random
+            tickets, with the magnitudes of trained weights its hybrid tickets. Here the total is exact, and what
+            a convolution cannot hold goes to all others in proportion; the authors' code rounds each layer down
+            and gives what is left over to the first layers.
+            "smart_ratio_vgg": the same divided by l^2, the authors' choice for VGG.
+        minimum: weights that every layer keeps at least; all of them where a layer has fewer. First each layer
+            keeps its best ones, then all others compete as the scope says. The total stays exact, but for
+            "layerwise", where layers below the minimum are raised to it. A layer of which fewer are left than
+            the minimum takes back removed ones. Forbids layer collapse from 1 on.
 
     Returns:
         Boolean tensors, True = kept, on the scores' devices, in the scores' order.
 
     Raises:
-        InputError: an unknown scope, a sparsity outside [0, 1), no scores, NaN among the scores (naming the
-            layer), or a sparsity at which nothing would be kept.
+        InputError: an unknown scope, a sparsity outside [0, 1), a minimum that is no whole number of at least 0,
+            no scores, NaN among the scores (naming the layer), a sparsity at which nothing would be kept, or
+            fewer weights than the minimum or the scope demands.
+
+    Warns:
+        LayerCollapseWarning: naming the layers of which nothing is kept.
     """
+    masks = cut(scores, sparsity, scope, minimum)
+    lost = ", ".join(repr(name) for name in collapsed(masks) if masks[name].numel())
+    if lost:
+        text = f"all weights of {lost} are removed (layer collapse): the network's output no longer depends on its "
+        warnings.warn(LayerCollapseWarning(f"{text}input there; minimum=1 forbids it"), stacklevel=2)
+    return masks
+
+
+def cut(scores: Mapping[str, Tensor], sparsity: float, scope: str = "global", minimum: int = 0) -> Masks:
+    """The masks of `allocate` without its warning, for those who cut many times or show what collapsed."""
     check_choice("scope", scope, SCOPES)
     sparsity = check_sparsity(sparsity)
     _check_scores(scores)
-    sizes = {name: score.numel() for name, score in scores.items()}
-    keep = round((1.0 - sparsity) * sum(sizes.values()))
+    sizes = [score.numel() for score in scores.values()]
+    keep = round((1.0 - sparsity) * sum(sizes))
     if keep == 0:
-        raise InputError(
-            f"sparsity {sparsity} keeps 0 of {sum(sizes.values())} weights; accepted: one that keeps at least 1"
-        )
+        raise InputError(f"sparsity {sparsity} keeps 0 of {sum(sizes)} weights; accepted: one that keeps at least 1")
+    _check_minimum(minimum, sizes, sparsity, keep)
+    floors = {name: min(int(minimum), score.numel()) for name, score in scores.items()}
     if scope == "global":
-        flat = torch.cat([score.reshape(-1) for score in scores.values()])
-        parts = keep_largest(flat, keep).split_with_sizes(list(sizes.values()))
-        return {name: part.view(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
-    layers = [_Layer(name, tuple(s.shape), s.numel(), int((s > -torch.inf).sum())) for name, s in scores.items()]
-    quota = _QUOTAS[scope](layers, sparsity, keep)
-    return {name: keep_largest(score.reshape(-1), quota[name]).view(score.shape) for name, score in scores.items()}
+        return _global(scores, floors, keep)
+    layers = [
+        Layer(name, tuple(score.shape), score.numel(), int((score > -torch.inf).sum()), floors[name])
+        for name, score in scores.items()
+    ]
+    quota = QUOTAS[scope](layers, sparsity, keep)
+    return {name: keep_largest(score, quota[name]) for name, score in scores.items()}
 
 
-def keep_largest(scores: Tensor, keep: int) -> Tensor:
-    """The mask of the `keep` largest entries of a vector; of equal entries the first ones.
+def _global(scores: Mapping[str, Tensor], floors: Mapping[str, int], keep: int) -> Masks:
+    """One ranking of all layers, but for those that would get fewer weights than their floor: they keep just it.
 
-    Linear in the length: one selection for the threshold, and an index search among its ties only.
-
-    Args:
-        scores: shape (N,), without NaN.
-        keep: 0 <= keep <= N.
-
-    Returns:
-        A boolean tensor of shape (N,) with exactly `keep` entries True.
+    What they get beyond their share is taken from the others, of which further ones may then fall short.
     """
-    n = scores.numel()
-    if keep >= n or keep <= 0:
-        return torch.full_like(scores, keep > 0, dtype=torch.bool)
-    threshold = scores.kthvalue(n - keep + 1).values
-    mask = scores > threshold
-    missing = keep - int(mask.sum())
-    ties = (scores == threshold).nonzero().squeeze(1)
-    mask[ties[:missing]] = True
-    return mask
+    masks: Masks = {}
+    short: set[str] = set()
+    while True:
+        others = [name for name in scores if name not in short]
+        kept = keep_largest_of([scores[name] for name in others], keep - sum(floors[name] for name in short))
+        masks |= zip(others, kept, strict=True)
+        falling = {name for name in others if floors[name] and int(masks[name].sum()) < floors[name]}
+        if not falling:
+            break
+        short |= falling
+    masks |= {name: keep_largest(scores[name], floors[name]) for name in short}
+    return {name: masks[name] for name in scores}
 
 
 def _check_scores(scores: Mapping[str, Tensor]) -> None:
@@ -94,81 +127,25 @@ def _check_scores(scores: Mapping[str, Tensor]) -> None:
     for name, score in scores.items():
         if not isinstance(score, Tensor):
             raise InputError(f"the scores of {name!r} are a {type(score).__name__}; a tensor is needed")
-        if score.dtype == torch.bool or score.is_complex():
-            raise InputError(f"the scores of {name!r} have dtype {score.dtype}; real numbers are needed")
-        bad = int(torch.isnan(score).sum())
-        if bad:
+        if score.dtype not in (*_FLOATS, *_WHOLE):
+            accepted = ", ".join(map(str, (*_FLOATS, *_WHOLE)))
+            raise InputError(f"the scores of {name!r} have dtype {score.dtype}; accepted: {accepted}")
+        if score.numel() and bool(torch.isnan(score.max())):
+            bad = int(torch.isnan(score).sum())
             raise InputError(f"{bad} of the {score.numel()} scores of {name!r} are NaN; scores must be numbers")
 
 
-@dataclass(frozen=True)
-class _Layer:
-    name: str
-    shape: tuple[int, ...]
-    size: int
-    available: int  # weights that earlier steps of a schedule have not removed
+def _check_minimum(minimum: object, sizes: Sequence[int], sparsity: float, keep: int) -> None:
+    if not isinstance(minimum, Integral) or isinstance(minimum, bool) or int(minimum) < 0:
+        raise InputError(f"minimum {minimum!r} is not accepted: give a whole number of at least 0")
 
+    def needed(least: int) -> int:
+        return sum(min(least, size) for size in sizes)
 
-def _layerwise(layers: Sequence[_Layer], sparsity: float, keep: int) -> dict[str, int]:
-    return {layer.name: round((1.0 - sparsity) * layer.size) for layer in layers}
-
-
-def _uniform(layers: Sequence[_Layer], sparsity: float, keep: int) -> dict[str, int]:
-    first, *others = layers
-    if not others:
-        return {first.name: keep}
-    if keep < first.size:
+    if needed(int(minimum)) > keep:
+        most = bisect_right(range(int(minimum)), keep, key=needed) - 1
         raise InputError(
-            f"scope 'uniform' keeps the first layer {first.name!r} dense ({first.size} weights), but sparsity "
-            f"{sparsity} keeps only {keep} in all; accepted: a lower sparsity, or scope 'layerwise'"
+            f"minimum {minimum} keeps {needed(int(minimum))} weights in {len(sizes)} layers, but sparsity {sparsity} "
+            f"keeps only {keep} of {sum(sizes)}; accepted: a minimum of at most {most}, or a sparsity of at most "
+            f"{sparsity_of(needed(int(minimum)), sum(sizes), math.floor)}"
         )
-    return {first.name: first.size} | _divide([layer.size for layer in others], others, keep - first.size)
-
-
-def _erk(layers: Sequence[_Layer], sparsity: float, keep: int) -> dict[str, int]:
-    # Density proportional to (sum of the shape) / size means a count proportional to the sum of the shape.
-    return _divide([sum(layer.shape) for layer in layers], layers, keep)
-
-
-def _divide(shares: Sequence[int], layers: Sequence[_Layer], total: int) -> dict[str, int]:
-    """Counts proportional to `shares`, none above what its layer has, that add up to `total`.
-
-    Fractions are rounded to the nearest count at one common scale (Webster's method of apportionment). Unlike
-    the rounding by largest remainders, a larger total never takes a weight away from a layer, so that masks
-    are nested in sparsity.
-    """
-    room = [layer.available for layer in layers]
-    if sum(room) < total:  # fewer weights are left than are to be kept: removed ones have to come back
-        room = [layer.size for layer in layers]
-    scale = _common_scale(shares, room, total)
-    half = Fraction(1, 2)  # exact fractions: equal claims must compare equal
-    count = [min(most, math.floor(scale * share + half)) for share, most in zip(shares, room, strict=True)]
-    while sum(count) < total:
-        takers = [i for i in range(len(count)) if count[i] < room[i]]
-        count[max(takers, key=lambda i: shares[i] / (count[i] + half))] += 1
-    while sum(count) > total:
-        givers = [i for i in reversed(range(len(count))) if count[i] > 0]
-        count[min(givers, key=lambda i: shares[i] / (count[i] - half))] -= 1
-    return {layer.name: n for layer, n in zip(layers, count, strict=True)}
-
-
-def _common_scale(shares: Sequence[int], room: Sequence[int], total: int) -> Fraction:
-    """The factor at which the shares, each cut off at its room, add up to `total`."""
-    full: set[int] = set()
-    while True:
-        rest = [i for i in range(len(shares)) if i not in full and shares[i]]
-        if not rest:  # any scale that fills every layer
-            return max((Fraction(r, s) for r, s in zip(room, shares, strict=True) if s), default=Fraction(0))
-        scale = Fraction(total - sum(room[i] for i in full), sum(shares[i] for i in rest))
-        # What a layer cannot hold raises the scale for the others, so a layer that is full stays full.
-        over = {i for i in rest if scale * shares[i] > room[i]}
-        if not over:
-            return scale
-        full |= over
-
-
-_QUOTAS: dict[str, Callable[[Sequence[_Layer], float, int], dict[str, int]]] = {
-    "layerwise": _layerwise,
-    "uniform": _uniform,
-    "erk": _erk,
-}
