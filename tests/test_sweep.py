@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pruneviz.scorers import imports, registry
 from pruneviz.study import environment, record, worker
 from pruneviz.study.grid import read_grid
 from pruneviz.study.run import compute
@@ -40,6 +43,19 @@ if "pruneviz.study.worker" in sys.orig_argv:
         return train(*arguments, seed=seed, **options)
 
     run.train = broken
+"""
+OWN_SCORER = """
+import pruneviz as pv
+
+@pv.register(pv.Card(name="{name}", title="{name}", effect="Keeps the largest gradients."))
+def scorer(problem, masks=None):
+    return problem.gradient(problem.masked_weights(masks))[1]
+"""
+HIDDEN = """
+import sys
+
+if "pruneviz.study.worker" not in sys.orig_argv:
+    pv.register(pv.Card(name="hidden", title="", effect=""))(scorer)
 """
 PATIENCE = 400.0  # seconds; for a machine that is busy with something else
 
@@ -242,6 +258,80 @@ def test_damaged_and_missing_records_are_computed_again_and_a_failing_cell_stops
     assert [record.is_done(store, cell) for cell in cells] == [False, True, False, True, True]
     assert sorted(store.glob("*.error")) == sorted(record.error_path(store, c.hash) for c in cells if c not in sound)
     assert table_of(store) == before
+
+
+@pytest.fixture
+def own_scorers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Scorers that a test imports are gone after it."""
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    monkeypatch.setattr(imports, "_IMPORTED", {})
+    before = set(sys.modules)
+    yield
+    for name in ("own", "first"):
+        if name not in before:
+            sys.modules.pop(name, None)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_scorers")
+def test_the_example_of_the_readme_runs_and_goes_on_when_a_worker_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = (REPOSITORY / "README.md").read_text(encoding="utf-8").split("## A scorer of your own")[1]
+    code, grid, commands = (text.split("```")[0] for text in section.split("```", 5)[1::2])
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(code.removeprefix("py\n"))
+    Path("grid.yaml").write_text(grid.removeprefix("yaml\n"))
+    sweep_words, score_words = (shlex.split(line)[1:] for line in commands.splitlines() if line)
+    assert sweep_words == ["sweep", "grid.yaml", "--store", "store"]
+    store = tmp_path / "store"
+
+    sweep = start(Path("grid.yaml"), store)
+    wait_until(lambda: sweep.poll() is not None or (records(store) and processes(store, "study.worker")))
+    with suppress(IndexError, ProcessLookupError):
+        os.kill(processes(store, "study.worker")[0], signal.SIGKILL)
+    finish(sweep)
+    status, said = finish(start(Path("grid.yaml"), store))
+    assert status == 0, said
+
+    cells = read_grid("grid.yaml")
+    with one_thread():
+        compute(cells, tmp_path / "expected", device="cpu", progress=False)
+    write_table(make_table(tmp_path / "expected"), tmp_path / "expected" / "table")
+    assert table_of(store) == table_of(tmp_path / "expected")
+    digest = hashlib.sha256(Path("own.py").read_bytes()).hexdigest()
+    for cell in cells:
+        environment = record.read(record.path_of(store, cell.hash))["environment"]
+        expected = {"module": "own", "sha256": digest} if cell.scorer == "signed" else None
+        assert environment.get("scorer") == expected
+
+    done = subprocess.run([sys.executable, "-m", "pruneviz", *score_words], check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("masks.safetensors: ")
+
+
+@pytest.mark.slow
+def test_workers_import_what_the_sweep_has_found_and_one_that_knows_less_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two modules, a file and a name that only the folder of the command makes known; one hides a scorer."""
+    monkeypatch.chdir(tmp_path)
+    for name, more in (("first", ""), ("second", HIDDEN)):
+        Path(f"{name}.py").write_text(OWN_SCORER.format(name=name) + more)
+    grid, store = tmp_path / "grid.yaml", tmp_path / "store"
+    grid.write_text(
+        "defaults: {dataset: digits, fraction: 0.1, model: mlp, width: 0.1, sparsity: 0.9}\n"
+        "cells: [{scorer: [hidden, first, second]}]\n"
+    )
+    status, said = finish(start(grid, store, "--import", "first.py", "--import", "second"))
+    assert status == 2
+    assert said.splitlines()[-1] == (
+        "pruneviz: error: scorer 'hidden' is not known to the processes of the sweep; name the module that registers "
+        "it, and does so whenever it is imported: --import MODULE (1 of 3 cells are not finished)"
+    )
+    assert said.count("pruneviz: error") == 1
+    table = make_table(store)
+    assert set(table["scorer"]) == {"first", "second"}
+    assert (store / "table.csv").is_file()
 
 
 @pytest.mark.skipif(not shutil.which("unshare"), reason="needs unshare to mount a small disk of its own")
