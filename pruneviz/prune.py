@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from pruneviz.allocate import allocate
+from pruneviz.allocate import allocate, cut
 from pruneviz.errors import InputError, check_choice
 from pruneviz.masks import Masks
 from pruneviz.problem import Problem
 from pruneviz.schedule import Schedule, parse
-from pruneviz.scorers import score, scorers
+from pruneviz.scorers import Scores, score, scorers
 
 
 def prune(
@@ -21,6 +22,7 @@ def prune(
     *,
     scope: str = "global",
     schedule: Schedule | str | None = None,
+    minimum: int = 0,
     **options: Any,
 ) -> Masks:
     """Masks for `problem` at `sparsity`, in one cut or in the steps of a schedule.
@@ -37,6 +39,7 @@ def prune(
         sparsity: the fraction removed at the end, 0 <= sparsity < 1.
         scope: as in `allocate`.
         schedule: None for the one on the scorer's card; or its name, such as "exponential:100" or "one_shot".
+        minimum: weights that every layer keeps at least, as in `allocate`.
         options: the scorer's own.
 
     Returns:
@@ -44,16 +47,24 @@ def prune(
 
     Raises:
         InputError: as `score` and `allocate`.
+
+    Warns:
+        LayerCollapseWarning: naming the layers of which nothing is kept at the end.
     """
     card = scorers()[check_choice("scorer", scorer, scorers())]
-    masks: Masks | None = None
     chosen = card.schedule if schedule is None else schedule
-    steps = parse(chosen) if isinstance(chosen, str) else chosen
-    for step in steps.sparsities(sparsity):
-        scores = score(scorer, problem, masks=masks, **options)
-        if masks is not None and not card.revives:
-            scores = {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}
-        masks = allocate(scores, step, scope)
-    if masks is None:
+    steps = (parse(chosen) if isinstance(chosen, str) else chosen).sparsities(sparsity)
+    if not steps:
         raise InputError(f"the schedule {schedule!r} has no steps")
-    return masks
+    masks: Masks | None = None
+    for step in steps[:-1]:
+        masks = cut(_compete(scorer, problem, masks, options), step, scope, minimum)
+    return allocate(_compete(scorer, problem, masks, options), steps[-1], scope, minimum)
+
+
+def _compete(scorer: str, problem: Problem, masks: Masks | None, options: Mapping[str, Any]) -> Scores:
+    """The scores of a step, minus infinity where a weight has been removed and stays so."""
+    scores = score(scorer, problem, masks=masks, **options)
+    if masks is None or scorers()[scorer].revives:
+        return scores
+    return {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}

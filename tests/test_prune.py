@@ -1,6 +1,7 @@
 """Score and cut, in one step or in many: exact after each step, and what is removed never comes back."""
 
 import itertools
+import warnings
 
 import networks
 import pytest
@@ -9,7 +10,6 @@ import torch
 
 import pruneviz as pv
 from pruneviz.errors import InputError
-from pruneviz.scorers import registry
 from pruneviz.scorers import registry
 
 SCHEDULES = [pv.OneShot(), pv.Linear(4), pv.Exponential(5)]
@@ -139,6 +139,24 @@ def test_a_removed_weight_comes_back_only_if_the_card_says_so(monkeypatch, reviv
     assert masks["weight"].tolist() == ([[True, False, False, True]] if revives else [[True, False, True, False]])
 
 
+def test_a_minimum_holds_in_every_step_and_a_collapse_is_named_once():
+    problem = networks.problem("residual")
+    with torch.no_grad():
+        problem.model.conv2.weight.mul_(1e-3)
+    schedule = pv.Linear(5)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        masks = pv.prune(problem, "magnitude", 0.7, schedule=schedule)
+    assert [str(w.message) for w in caught if "'conv2.weight' are removed (layer collapse)" in str(w.message)]
+    assert len(caught) == 1
+    assert pv.masks.collapsed(masks) == ["conv2.weight"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kept = pv.prune(problem, "magnitude", 0.7, schedule=schedule, minimum=2)
+    assert pv.masks.counts(kept)["conv2.weight"][0] == 2
+    assert pv.masks.kept(kept) == pv.masks.kept(masks)
+
+
 def test_options_reach_the_scorer_and_the_model_is_left_alone():
     problem = networks.problem("bias_free")
     before = {n: p.clone() for n, p in problem.model.state_dict().items()}
@@ -159,7 +177,7 @@ def test_options_reach_the_scorer_and_the_model_is_left_alone():
         (lambda p: pv.prune(p, "snip", "0.5", schedule=pv.Linear(2)), "sparsity '0.5' is not a fraction"),
         (lambda p: pv.prune(p, "snip", 0.999), "sparsity 0.999 keeps 0 of 42 weights"),
         (lambda p: pv.prune(p, "snip", 0.5, scope="layer"), "scope 'layer' is not known; did you mean 'layerwise'"),
-        (lambda p: pv.prune(p, "snip", 0.5, variant="paper"), "scorer 'snip' takes no options; received 'variant'"),
+        (lambda p: pv.prune(p, "magnitude", 0.5, variant="paper"), "scorer 'magnitude' takes no options; received 'variant'"),
         (lambda p: pv.prune(p, "grasp", 0.5, temperature=-1), "temperature -1 is not accepted"),
     ],
 )

@@ -280,7 +280,7 @@ def test_every_card_says_what_a_reader_needs(name):
     [
         (lambda p: pv.score("snpi", p), "scorer 'snpi' is not known; did you mean 'snip'\\? accepted: .*magnitude"),
         (lambda p: pv.score("", p), "scorer '' is not known; accepted:"),
-        (lambda p: pv.score("snip", p, temperature=1.0), "scorer 'snip' takes no options; received 'temperature'"),
+        (lambda p: pv.score("magnitude", p, temperature=1.0), "scorer 'magnitude' takes no options; received 'temperature'"),
         (lambda p: pv.score("grasp", p, temprature=1.0), "'temprature' is not known; did you mean 'temperature'"),
         (lambda p: pv.score("grasp", p, temperature=0.0), "temperature 0.0 is not accepted: .* greater than 0"),
         (lambda p: pv.score("grasp", p, temperature=float("nan")), "temperature nan is not accepted"),
