@@ -122,8 +122,8 @@ def test_weights_are_drawn_by_the_rule(init, deviation):
     for layer in (fresh.fc1, fresh.fc2):
         fan_out, fan_in = layer.weight.shape
         expected = deviation(fan_in, fan_out)
-        assert abs(float(layer.weight.std()) / expected - 1) < 5 / (2 * layer.weight.numel()) ** 0.5
-        assert abs(float(layer.weight.mean())) < 5 * expected / layer.weight.numel() ** 0.5
+        assert abs(float(layer.weight.detach().std()) / expected - 1) < 5 / (2 * layer.weight.numel()) ** 0.5
+        assert abs(float(layer.weight.detach().mean())) < 5 * expected / layer.weight.numel() ** 0.5
         assert not bool(layer.bias.any())
 
 

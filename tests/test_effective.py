@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import pruneviz as pv
 from pruneviz.errors import InputError
 from pruneviz.probes import EffectiveSparsity, LayerCounts, effective_sparsity
-from pruneviz.probes.paths import Paths
+from pruneviz.probes.paths import _RULES, Paths
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=40)
 FOLLOWED = [name for name in networks.IDS if name in reference_effective.NETWORKS]
@@ -176,10 +176,33 @@ def test_outputs_that_are_thrown_away_are_no_ends():
 
 # What each operation depends on, found by changing one input entry after the other --------------------------
 
+
+def in_place(x):
+    y = 1 * x[:, :2]
+    y.add_(x[:, 1:])
+    F.relu(y, inplace=True)
+    return y
+
+
+def not_in_place(x):
+    y = 1 * x[:, :2]
+    z = F.relu(y)
+    z += x[:, 1:]
+    return y
+
+
+def through_an_alias(x):
+    y = 1 * x[:, :2]
+    y.detach().add_(x[:, 1:])
+    return y
+
+
 OPERATIONS: dict[str, tuple[tuple[int, ...], Callable[[Tensor], Tensor]]] = {
     "relu": ((2, 3), F.relu),
     "prelu": ((2, 3), nn.PReLU(dtype=torch.float64)),
-    "in place": ((2, 3), lambda x: F.silu(x * 2, inplace=True).add_(1.0)),
+    "in place": ((2, 3), in_place),
+    "not in place": ((2, 3), not_in_place),
+    "through an alias": ((2, 3), through_an_alias),
     "arithmetic": ((2, 3), lambda x: 1 - (2 * x - 3) / 4 + x**2),
     "constants": ((2, 3), lambda x: torch.arange(3.0, dtype=x.dtype) + x[:, None] * torch.ones(2, 1, dtype=x.dtype)),
     "gate": ((4, 3), lambda x: x[:2] * torch.sigmoid(x[2:].mean(1, keepdim=True))),
@@ -206,6 +229,7 @@ OPERATIONS: dict[str, tuple[tuple[int, ...], Callable[[Tensor], Tensor]]] = {
     "max pool 1d": ((1, 2, 7), nn.MaxPool1d(3, 2)),
     "max pool 3d": ((1, 1, 3, 4, 3), nn.MaxPool3d(2, 1)),
     "average pool": ((1, 2, 5, 5), nn.AvgPool2d(3, 2, padding=1, count_include_pad=False)),
+    "average pool by keyword": ((1, 1, 4, 3), lambda x: F.avg_pool2d(x, (2,), 1, divisor_override=3)),
     "average pool ceil": ((1, 2, 5), nn.AvgPool1d(2, ceil_mode=True)),
     "adaptive average": ((1, 2, 5, 7), nn.AdaptiveAvgPool2d((3, 2))),
     "adaptive maximum": ((1, 2, 7), nn.AdaptiveMaxPool1d(3)),
@@ -246,6 +270,23 @@ def test_paths_through_an_operation_are_what_it_depends_on(name):
     for j in range(outputs):
         (back,) = torch.autograd.grad(reached[j], ones, retain_graph=True, materialize_grads=True)
         assert torch.equal(back.flatten() > 0.5, expected[:, j])
+
+
+@pytest.mark.parametrize("kind", ["layer", "group", "instance", "softmax"])
+def test_the_statistics_of_a_normalization_link_nothing(kind):
+    norms = {"layer": nn.LayerNorm((4, 2)), "group": nn.GroupNorm(2, 4), "instance": nn.InstanceNorm1d(4)}
+    operation = (norms | {"softmax": nn.LogSoftmax(1)})[kind].requires_grad_(False)
+    one = torch.zeros(1, 4, 2)
+    one[0, 1, 1] = 1.0
+    with Paths({}):
+        reached = operation(one.clone().requires_grad_().clone())
+    assert torch.equal(reached, one)
+
+
+def test_every_operation_in_the_table_exists():
+    functions = [getattr(place, name, None) for place in (torch, F, Tensor) for name in dir(place)]
+    names = {getattr(function, "__name__", "").strip("_") for function in functions}
+    assert set(_RULES) - {"get"} <= names  # "get" is how an attribute is asked for
 
 
 # What the numbers mean for the network --------------------------------------------------------------------
@@ -323,6 +364,16 @@ def test_nothing_overflows_or_vanishes_at_any_depth():
     result = effective_sparsity(problem, masks)
     assert result.per_layer["152.weight"] == LayerCounts(16, 4, 16)
     assert result.disconnected == 12
+
+
+def test_sums_without_weights_between_them_do_not_overflow_either():
+    def doubled(model, x):
+        for _ in range(200):
+            x = x + x
+        return model.third(model.second(x))
+
+    counts = effective_sparsity(problem_of(Apply(doubled), (4,)), {"second.weight": torch.eye(4) > 0}).per_layer
+    assert [c.connected for c in counts.values()] == [16, 4, 16]
 
 
 @PROPERTY
@@ -436,6 +487,11 @@ def test_it_runs_the_network_once_on_one_example_and_leaves_it_untouched():
     assert isinstance(result, EffectiveSparsity)
 
 
+def test_a_network_that_changes_its_input_in_place_is_followed():
+    problem = problem_of(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 2)), (3,))
+    assert effective_sparsity(problem).connected == 6
+
+
 def test_a_network_that_ignores_its_input_has_no_paths():
     class Constant(nn.Module):
         def __init__(self) -> None:
@@ -460,6 +516,7 @@ class Apply(nn.Module):
         self.function = function
         self.first = nn.Linear(4, 4)
         self.second = nn.Linear(4, 4)
+        self.third = nn.Linear(4, 4)
         self.recurrent = nn.LSTM(4, 4)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -510,7 +567,7 @@ def test_networks_with_attention_are_refused(name):
 
 def test_a_weights_shape_may_be_asked_for_and_parameters_may_scale():
     problem = problem_of(Apply(lambda m, x: m.second(x) * m.first.bias / m.second.weight.shape[0]), (4,))
-    assert [c.connected for c in effective_sparsity(problem).per_layer.values()] == [16, 16]
+    assert [c.connected for c in effective_sparsity(problem).per_layer.values()] == [16, 16, 0]
 
 
 def test_a_mask_that_does_not_fit_is_one_line():

@@ -153,13 +153,13 @@ def _averaged(
     padding: Any = 0,
     ceil_mode: bool = False,
     *args: Any,
+    **kwargs: Any,
 ) -> Tensor:
     """Each entry depends on its window: the mean over it, times its size so that one path counts at least 1."""
     dims = int(func.__name__[-2])
-    size = kernel_size**dims if isinstance(kernel_size, int) else math.prod(kernel_size * (dims // len(kernel_size)))
-    return _reached(
-        getattr(F, f"avg_pool{dims}d")(input, kernel_size, stride or kernel_size, padding, ceil_mode) * size
-    )
+    sides = [kernel_size] if isinstance(kernel_size, int) else [*kernel_size]
+    mean = getattr(F, f"avg_pool{dims}d")(input, kernel_size, stride or kernel_size, padding, ceil_mode)
+    return _reached(mean * math.prod(sides * (dims // len(sides))))
 
 
 def _maximum(
