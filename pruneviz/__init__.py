@@ -11,11 +11,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from pruneviz import data, errors, masks, models, schedule
-from pruneviz.allocate import SCOPES, allocate
+from pruneviz import ablations, data, errors, masks, models, schedule
+from pruneviz.allocate import SCOPES, LayerCollapseWarning, allocate
 from pruneviz.errors import InputError
 from pruneviz.masks import Masks, apply, load_masks, save_masks, to_torch_prune
-from pruneviz.probes import GradientFlow, gradient_flow
+from pruneviz.probes import EffectiveSparsity, GradientFlow, effective_sparsity, gradient_flow
 from pruneviz.problem import Problem
 from pruneviz.prune import prune
 from pruneviz.recipe import RECIPES, Recipe
@@ -34,9 +34,11 @@ __all__ = [
     "SCOPES",
     "Card",
     "Cell",
+    "EffectiveSparsity",
     "Exponential",
     "GradientFlow",
     "InputError",
+    "LayerCollapseWarning",
     "Linear",
     "Masks",
     "OneShot",
@@ -45,9 +47,11 @@ __all__ = [
     "Schedule",
     "Scores",
     "TrainResult",
+    "ablations",
     "allocate",
     "apply",
     "data",
+    "effective_sparsity",
     "errors",
     "figures",
     "gradient_flow",

@@ -45,7 +45,7 @@ FLOORS = [
         {"inputs"},
     ],
     [{"problem"}, {"allocate", "quotas", "select"}, {"schedule"}],
-    [{"scorers"}, {"probes"}, {"initialize"}, {"evaluate"}],
+    [{"scorers"}, {"probes"}, {"initialize"}, {"ablations"}, {"evaluate"}],
     [{"prune"}, {"train"}, {"baselines"}],
     [{"study"}],
     [{"figures"}, {"widgets"}],
