@@ -86,7 +86,8 @@ def _add_score(commands: _Parsers) -> None:
     add("--sparsity", type=_number, required=True, metavar="SHARE", help="of the weights to remove, such as 0.9")
     add("--out", type=Path, required=True, metavar="FILE", help="where the masks go, such as masks.safetensors")
     add = parser.add_argument_group("how to score").add_argument
-    add("--scope", default="global", metavar="NAME", help="global (default), layerwise, uniform or erk")
+    add("--scope", default="global", metavar="NAME", help="global (default), layerwise, uniform, erk, ...")
+    add("--minimum", type=int, default=0, metavar="N", help="weights that every layer keeps at least (default 0)")
     what = "one_shot, exponential:STEPS, linear:STEPS, or method (default): as the scorer's authors prune"
     add("--schedule", default="method", metavar="NAME", help=what)
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="of the scorer; can be repeated")

@@ -60,7 +60,7 @@ def _score(options: argparse.Namespace) -> int:
         raise InputError("scorer 'dense' removes nothing, so there are no masks to save; choose another scorer")
     for module in options.imports:
         import_scorers(module)
-    names = ("scorer", "sparsity", "scope", "schedule", "batchnorm", "per_class", "batches", *NETWORK)
+    names = ("scorer", "sparsity", "scope", "minimum", "schedule", "batchnorm", "per_class", "batches", *NETWORK)
     cell = Cell(options=dict(map(_setting, options.option)), **{name: getattr(options, name) for name in names})
     masks = masks_of(cell, device=options.device)
     masks_.save_masks(options.out, masks, meta=cell.as_dict())

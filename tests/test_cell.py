@@ -28,6 +28,7 @@ OTHER = {
     "scorer": "snip",
     "sparsity": 0.9,
     "scope": "erk",
+    "minimum": 2,
     "schedule": "exponential:3",
     "batchnorm": "eval",
     "per_class": 5,
@@ -85,7 +86,7 @@ def test_recipe_fields_at_their_defaults_are_left_out() -> None:
 
 
 def test_dense_cells_do_not_multiply_by_what_only_pruning_uses() -> None:
-    assert Cell(scope="erk", schedule="linear:2") == Cell()
+    assert Cell(scope="erk", schedule="linear:2", minimum=3) == Cell()
 
 
 def test_the_schedule_of_the_method_is_kept_as_what_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -126,6 +127,9 @@ def test_the_schedule_of_the_method_is_kept_as_what_it_is(monkeypatch: pytest.Mo
         ({"fraction": 0}, "fraction 0"),
         ({"width": -1}, "width -1"),
         ({"per_class": 0}, "per_class 0"),
+        ({"minimum": -1}, "minimum -1 is not accepted: give a whole number of at least 0"),
+        ({"minimum": 1.0}, "minimum 1.0"),
+        ({"minimum": True}, "minimum True"),
         ({"batches": 1.5}, "batches 1.5"),
         ({"seed": -1}, "seed -1"),
         ({"scorer": "snip", "options": {"temprature": 2}}, "'temprature'"),

@@ -103,10 +103,26 @@ def test_a_scorer_prunes_in_the_steps_of_its_card_unless_it_is_told_otherwise(
         assert pv.load_masks(file)[1]["schedule"] == expected
 
 
+@pytest.mark.parametrize("schedule", [(), ("--schedule", "linear:3")], ids=str)
+def test_no_layer_collapses_where_each_keeps_a_minimum(
+    schedule: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "masks.safetensors"
+    assert run("score", "magnitude", *NETWORK, "--sparsity", 0.99, "--minimum", 1, *schedule, "--out", file) == 0
+    assert capsys.readouterr().err == ""
+    masks, meta = pv.load_masks(file)
+    assert meta["minimum"] == 1
+    assert pv.masks.collapsed(masks) == []
+    assert pv.masks.kept(masks) == 13
+
+
 def test_a_collapsed_layer_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("score", "magnitude", *NETWORK, "--sparsity", 0.999, "--out", tmp_path / "masks.safetensors")
     assert run(*arguments) == 0
-    assert "warning: layer " in capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()
+    masks, _ = pv.load_masks(arguments[-1])
+    assert said == [f"pruneviz: warning: layer {n!r} keeps no weight at all" for n in pv.masks.collapsed(masks)]
+    assert said
 
 
 @pytest.mark.parametrize(
@@ -173,6 +189,9 @@ def test_bad_input_is_one_line_and_status_2_and_writes_nothing(
         ("cells: [{scorer: grasp, sparsity: 0.5, options: {temprature: 3}}]", "did you mean 'temperature'?"),
         ("cells: [{scorer: grasp, sparsity: 0.5, options: {temperature: -3}}]", "cell digits resnet20 grasp"),
         ("cells: [{scorer: snip, sparsity: 0.999999999}]", "keeps 0 of"),
+        ("cells: [{model: mlp, scorer: prospr, sparsity: 0.5, batches: 2}]", "needs 4 batches"),
+        ("import: none.py\ncells: [{}]", "import: module '"),
+        ("cells: [{scorer: snip, sparsity: 0.999, minimum: 50}]", "cell digits resnet20 snip 0.999 global minimum=50"),
         ("cells: [{scorer: snip, sparsity: 0.99999, model: resnet20, scope: uniform}]", "keeps the first layer"),
         ("cells: [{model: vgg19_bn}]", "8x8 pixels are too small for 'vgg19_bn'"),
         ("cells: [{dataset: mnist}]", "data set 'mnist' is missing"),

@@ -236,6 +236,19 @@ def test_a_scorer_of_a_notebook_has_a_source_without_a_file() -> None:
     assert registry.source_of("typed") == registry.Source("__main__", None)
 
 
+def test_a_record_from_before_a_field_says_what_was_done_then(tmp_path: Path) -> None:
+    one = cell("snip")
+    run.compute([one], tmp_path, device="cpu", progress=False)
+    path = record.path_of(tmp_path, one.hash)
+    content = record.read(path)
+    older = {name: value for name, value in content["cell"].items() if name != "minimum"}
+    record.write(tmp_path, content | {"cell": older})
+    assert b"minimum" not in path.read_bytes()
+    assert Cell(**record.read(path)["cell"]) == one
+    assert record.is_done(tmp_path, one)
+    assert pv.study.make_table(tmp_path)["minimum"].tolist() == [0]
+
+
 def test_records_are_read_where_their_scorer_is_not_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -347,6 +360,27 @@ def test_a_worker_refuses_a_scorer_that_is_not_the_sweeps(
     monkeypatch.setattr(sys, "path", list(sys.path))
     with pytest.raises(pv.InputError, match=says):
         worker._import(plan(tmp_path, scorer, version), 0)
+
+
+@pytest.mark.parametrize("schedule", ["one_shot", "linear:2"])
+def test_layers_that_collapse_are_in_a_cells_line_and_warn_of_nothing(
+    schedule: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    one = Cell(**TINY, scorer="magnitude", sparsity=0.999, schedule=schedule)
+    check([one])
+    (outcome,) = run.outcomes([one], tmp_path, device="cpu", progress=False)
+    assert outcome.record is not None
+    gone = [name for name, (kept, _) in outcome.record["layers"].items() if kept == 0]
+    assert gone
+    assert f"%, layer collapse: {', '.join(gone)}, " in worker._summary(outcome.record)
+    assert not recwarn.list
+
+
+def test_a_line_names_three_collapsed_layers_at_most() -> None:
+    layers = {f"layer{i}": (0 if i else 3, 10) for i in range(6)}
+    result = {"test_accuracy": 0.1, "diverged": False}
+    said = worker._summary({"result": result, "layers": layers, "seconds": {"total": 1.0}})
+    assert said == "test accuracy 10.00%, layer collapse: layer1, layer2, layer3 and 2 more, 1.0 s"
 
 
 def plan(folder: Path, scorer: str, version: str) -> dict[str, Any]:

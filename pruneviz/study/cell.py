@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 from pruneviz import schedule as schedules
@@ -48,6 +49,8 @@ class Cell:
         options: the scorer's own; a mapping is accepted, and kept as pairs sorted by name.
         sparsity: the fraction of weights removed; 0 for "dense".
         scope: where weights compete; see `pruneviz.allocate`. Of no effect for "dense", and then "global".
+        minimum: weights that every layer keeps at least; see `pruneviz.allocate`. Of no effect for "dense", and then
+            0.
         schedule: "one_shot", "exponential:STEPS" or "linear:STEPS"; or "method" for the one on the scorer's card,
             which is then kept in its place, so that both are one cell. Of no effect for "dense", and then
             "one_shot".
@@ -72,6 +75,7 @@ class Cell:
     options: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
     sparsity: float = 0.0
     scope: str = "global"
+    minimum: int = 0
     schedule: str = "one_shot"
     batchnorm: str = "train"
     per_class: int = 10
@@ -93,6 +97,7 @@ class Cell:
         if self.sparsity:
             raise InputError(f"scorer {DENSE!r} removes nothing: sparsity {self.sparsity!r} must be 0 or left out")
         object.__setattr__(self, "scope", "global")
+        object.__setattr__(self, "minimum", 0)
         object.__setattr__(self, "schedule", "one_shot")
 
     def as_dict(self) -> dict[str, Any]:
@@ -108,7 +113,7 @@ class Cell:
         recipe is changed. The code of a scorer is no part of it, neither the library's nor a user's: the record
         says which it was, and a sweep that finds records of another version of a user's file says so.
         """
-        own = {name: value for name, value in self.as_dict().items() if value != _DEFAULTS[name]}
+        own = {name: value for name, value in self.as_dict().items() if value != DEFAULTS[name]}
         text = canonical_json({"cell": own, "recipe": recipe_contents(RECIPES[self.recipe])})
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -119,6 +124,7 @@ class Cell:
         words += [f"{name}={value}" for name, value in dict(self.options).items()]
         if self.scorer != DENSE:
             words += [f"{self.sparsity:g}", self.scope]
+            words += [f"minimum={self.minimum}"] if self.minimum else []
             words += [] if self.schedule == "one_shot" else [self.schedule]
         return " ".join([*words, f"seed {self.seed}"])
 
@@ -168,6 +174,12 @@ def _check_fraction(value: object) -> float:
     return number
 
 
+def _check_minimum(value: object) -> int:
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0:
+        return int(value)
+    raise InputError(f"minimum {value!r} is not accepted: give a whole number of at least 0")
+
+
 def _check_schedule(value: object) -> str:
     if value != METHOD:
         try:
@@ -208,6 +220,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "options": _check_options,
     "sparsity": check_sparsity,
     "scope": _choice("scope", lambda: SCOPES),
+    "minimum": _check_minimum,
     "schedule": _check_schedule,
     "batchnorm": _choice("batchnorm", lambda: ("train", "eval")),
     "per_class": lambda value: check_positive("per_class", value),
@@ -216,4 +229,6 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "seed": check_seed,
     "precision": _choice("precision", lambda: PRECISIONS),
 }
-_DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Cell)} | {"options": {}}
+
+#: What a cell is where nothing is said; also one in a record that is older than a field.
+DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Cell)} | {"options": {}}

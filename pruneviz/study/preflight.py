@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from pruneviz.allocate import allocate
+from pruneviz.allocate import cut
 from pruneviz.data import ImageData, load, scoring_batches
 from pruneviz.errors import InputError
 from pruneviz.problem import Problem
@@ -24,8 +24,8 @@ def check(cells: Iterable[Cell]) -> None:
 
     Raises:
         InputError: for a data set that is missing or damaged, a network that its images do not fit, an option
-            that its scorer refuses, a scorer of one's own that raises anything, a sparsity that leaves nothing, or
-            more scoring images than there are. The message names the cell.
+            that its scorer refuses, a scorer of one's own that raises anything, a sparsity that leaves nothing or
+            less than the minimum, or more scoring images than there are. The message names the cell.
     """
     parts: dict[tuple[str, float], list[Cell]] = {}
     for cell in cells:
@@ -52,14 +52,14 @@ def _check_cell(cell: Cell, data: ImageData, weights: dict[object, dict[str, tor
     seen.add(images)
     if cell.scorer == DENSE:
         return
-    cut = (network, cell.sparsity, cell.scope)
-    if cut not in seen:
-        allocate(weights[network], cell.sparsity, cell.scope)
+    counts = (network, cell.sparsity, cell.scope, cell.minimum)
+    if counts not in seen:
+        cut(weights[network], *counts[1:])
     own = source_of(cell.scorer) is not None
     trial = (cell.scorer, cell.options, cell.batches, (network, cell.batchnorm) if own else None)
     if trial not in seen:
         (_try_own if own else _try_scorer)(cell, data)
-    seen |= {cut, trial}
+    seen |= {counts, trial}
 
 
 def _weights(cell: Cell, data: ImageData) -> dict[str, torch.Tensor]:

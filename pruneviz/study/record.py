@@ -20,7 +20,7 @@ from typing import Any
 
 from pruneviz.errors import InputError
 from pruneviz.files import write_atomically
-from pruneviz.study.cell import Cell, canonical_json
+from pruneviz.study.cell import DEFAULTS, Cell, canonical_json
 
 #: The version of the layout below; a record of another version is read as damaged, and computed again.
 SCHEMA = 1
@@ -29,7 +29,7 @@ SCHEMA = 1
 FIELDS = (
     "schema",
     "hash",
-    "cell",  # every field, also those at their defaults
+    "cell",  # every field, also those at their defaults; `read` adds those that are younger than the record
     "recipe",  # the same
     "result",  # a TrainResult
     "gradient_norm_squared",  # at initialization, on the scoring batches, with the mask
@@ -111,6 +111,7 @@ def read(path: Path) -> dict[str, Any]:
         raise DamagedRecord(f"record {path.name} is cut off or no record") from error
     if not intact:
         raise DamagedRecord(f"record {path.name} was changed after it was written: its checksum does not fit")
+    content["cell"] = DEFAULTS | content["cell"]
     return content | {name: _decode(content[name]) for name in _MEASURED}
 
 

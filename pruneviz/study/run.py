@@ -6,6 +6,7 @@ import copy
 import os
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
@@ -18,8 +19,8 @@ from torch import nn
 from tqdm import tqdm
 
 from pruneviz import masks as masks_
-from pruneviz import models, schedule
-from pruneviz.allocate import allocate
+from pruneviz import models
+from pruneviz.allocate import LayerCollapseWarning, allocate, cut
 from pruneviz.data import ImageData, load, scoring_batches
 from pruneviz.device import pick_device
 from pruneviz.errors import InputError
@@ -225,21 +226,33 @@ class _Scored:
         self._scores: tuple[Scores, float] | None = None
 
     def cut(self, cell: Cell) -> tuple[Masks | None, float]:
-        """The cell's masks, None for "dense", and the seconds that scoring and cutting took or had taken."""
+        """The cell's masks, None for "dense", and the seconds that scoring and cutting took or had taken.
+
+        Collapsed layers are not warned of: the masks and the records say which they are.
+        """
         began = time.perf_counter()
         if cell.scorer == DENSE:
             return None, 0.0
         options = scorer_options(cell)
         if cell.schedule != "one_shot":
-            steps = schedule.parse(cell.schedule)
-            masks = prune(self.problem, cell.scorer, cell.sparsity, scope=cell.scope, schedule=steps, **options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", LayerCollapseWarning)
+                masks = prune(
+                    self.problem,
+                    cell.scorer,
+                    cell.sparsity,
+                    scope=cell.scope,
+                    schedule=cell.schedule,
+                    minimum=cell.minimum,
+                    **options,
+                )
             return masks, time.perf_counter() - began
         if self._scores is None:
             scores = score(cell.scorer, self.problem, **options)
             self._scores = (scores, time.perf_counter() - began)
             began = time.perf_counter()
         scores, seconds = self._scores
-        masks = allocate(scores, cell.sparsity, cell.scope)
+        masks = cut(scores, cell.sparsity, cell.scope, cell.minimum)
         return masks, seconds + time.perf_counter() - began
 
 

@@ -30,6 +30,7 @@ from pruneviz.study.locks import hold, is_free
 
 ORPHANED = 75  # EX_TEMPFAIL: try again
 _POLL_SECONDS = 1.0
+_MOST_NAMES = 3
 
 
 def main(plan_path: str, index: int) -> int:
@@ -105,7 +106,10 @@ def _cell(values: Mapping[str, Any]) -> Cell:
 def _summary(content: Mapping[str, Any]) -> str:
     result = content["result"]
     diverged = f", diverged in epoch {result['epochs']}" if result["diverged"] else ""
-    return f"test accuracy {result['test_accuracy']:.2%}{diverged}, {content['seconds']['total']:.1f} s"
+    gone = [name for name, (kept, total) in content["layers"].items() if total and not kept]
+    more = f" and {len(gone) - _MOST_NAMES} more" if len(gone) > _MOST_NAMES else ""
+    collapse = f", layer collapse: {', '.join(gone[:_MOST_NAMES])}{more}" if gone else ""
+    return f"test accuracy {result['test_accuracy']:.2%}{diverged}{collapse}, {content['seconds']['total']:.1f} s"
 
 
 def cores() -> int:
