@@ -169,6 +169,7 @@ def test_networks_equal_their_functional_twins(name, twin, shape):
 
 UNIFORM, NORMAL = 1.8, 3.0  # kurtosis: the sampling error of a deviation depends on it
 CUT_NORMAL = 2.3656  # of a normal distribution cut at two deviations
+ORTHOGONAL = 1.0001  # its sum of squares is not random: what is left is rounding
 
 # (deviation of a convolution, deviation of a linear layer, kurtosis) from fan-in i and fan-out o
 FORMULAS = {
@@ -179,6 +180,11 @@ FORMULAS = {
     "torch": (lambda i, o: math.sqrt(1 / (3 * i)), lambda i, o: math.sqrt(1 / (3 * i)), UNIFORM),
     "grasp": (lambda i, o: math.sqrt(2 / o), lambda i, o: 0.01, NORMAL),
     "snip": (lambda i, o: math.sqrt(1 / i), lambda i, o: math.sqrt(1 / i), CUT_NORMAL),
+    "vs_l": (lambda i, o: math.sqrt(1 / i), lambda i, o: math.sqrt(1 / i), CUT_NORMAL),
+    "vs_g": (lambda i, o: math.sqrt(2 / (i + o)), lambda i, o: math.sqrt(2 / (i + o)), CUT_NORMAL),
+    "vs_h": (lambda i, o: math.sqrt(2 / i), lambda i, o: math.sqrt(2 / i), CUT_NORMAL),
+    "orthogonal": (lambda i, o: math.sqrt(1 / max(i, o)), lambda i, o: math.sqrt(1 / max(i, o)), ORTHOGONAL),
+    "orthogonal_full": (lambda i, o: math.sqrt(1 / max(i, o)), lambda i, o: math.sqrt(1 / max(i, o)), ORTHOGONAL),
 }
 
 

@@ -60,11 +60,99 @@ def grasp(layer: Layer, generator: torch.Generator) -> None:
 
 
 def snip(layer: Layer, generator: torch.Generator) -> None:
-    """Variance scaling: variance 1 / fan_in, normal but cut at two deviations (Lee et al. 2019)."""
+    """Variance scaling: variance 1 / fan_in, normal but cut at two deviations (Lee et al. 2019). The same as `vs_l`."""
+    vs_l(layer, generator)
+
+
+def vs_l(layer: Layer, generator: torch.Generator) -> None:
+    """VS-L: variance 1 / fan_in (LeCun et al. 1998), normal but cut at two deviations.
+
+    The three variance scalings that Lee et al. 2020 compare are drawn as TensorFlow's initializer draws them. The
+    program released with that paper does not cut: uncut, VS-G is `xavier_normal` and VS-H is `kaiming_normal`.
+    """
+    _cut_normal(layer, _fans(layer)[0], generator)
+
+
+def vs_g(layer: Layer, generator: torch.Generator) -> None:
+    """VS-G: variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010), normal but cut at two deviations; see `vs_l`."""
+    _cut_normal(layer, sum(_fans(layer)) / 2, generator)
+
+
+def vs_h(layer: Layer, generator: torch.Generator) -> None:
+    """VS-H: variance 2 / fan_in (He et al. 2015), normal but cut at two deviations; see `vs_l`."""
+    _cut_normal(layer, _fans(layer)[0] / 2, generator)
+
+
+def orthogonal(layer: Layer, generator: torch.Generator) -> None:
+    """Orthogonal matrices; for convolutions delta-orthogonal kernels (Xiao et al. 2018, algorithm 2).
+
+    Only the centre of such a kernel, entry floor((k - 1) / 2) along each axis, is not zero: it is a c_out x c_in
+    matrix drawn uniformly, one for each group of channels. At stride 1 with circular padding the layer keeps the
+    norm of every input if c_out >= c_in; if c_out < c_in, which the authors refuse, it is the transposed map, the one
+    of the backward pass, that keeps norms. The same holds for linear layers. A score with the weight as a factor is
+    zero off the centre, for 8 of 9 weights of a 3 x 3 kernel: `orthogonal_full` has no such zeros.
+    """
+    _draw_orthogonal(layer, generator, _delta_kernel)
+
+
+def orthogonal_full(layer: Layer, generator: torch.Generator) -> None:
+    """Orthogonal matrices; for convolutions orthogonal kernels that are not zero off the centre.
+
+    The kernels of Xiao et al. 2018, algorithm 1, which the program of Lee et al. 2020 draws: an orthogonal matrix
+    times k - 1 factors P + (1 - P) z for each axis, with z the shift by one pixel and P the projection onto a
+    random half of the channels. The norms that are kept are those of `orthogonal`.
+    """
+    _draw_orthogonal(layer, generator, _full_kernel)
+
+
+def _fans(layer: Layer) -> tuple[int, int]:
+    """fan_in and fan_out; with groups, fan_out counts the outputs of all groups, as PyTorch does."""
+    weight = layer.weight
+    return weight[0].numel(), weight[:, 0].numel()
+
+
+def _cut_normal(layer: Layer, fan: float, generator: torch.Generator) -> None:
+    """Variance 1 / fan, normal but cut at two deviations."""
     # Cutting at two deviations leaves this share of the deviation, so that the result has the stated one.
     left = math.sqrt(1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2)))
-    deviation = 1 / math.sqrt(layer.weight[0].numel()) / left
+    deviation = 1 / math.sqrt(fan) / left
     nn_init.trunc_normal_(layer.weight, 0.0, deviation, -2 * deviation, 2 * deviation, generator=generator)
+
+
+Kernel = Callable[[torch.Size, torch.Generator], torch.Tensor]
+
+
+@torch.no_grad()
+def _draw_orthogonal(layer: Layer, generator: torch.Generator, kernel: Kernel) -> None:
+    if isinstance(layer, nn.Linear):
+        nn_init.orthogonal_(layer.weight, generator=generator)
+    else:
+        for block in layer.weight.chunk(layer.groups):
+            block.copy_(kernel(block.shape, generator))
+
+
+def _delta_kernel(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+    kernel = torch.zeros(shape)
+    row, column = ((size - 1) // 2 for size in shape[2:])
+    kernel[:, :, row, column] = nn_init.orthogonal_(torch.empty(shape[:2]), generator=generator)
+    return kernel
+
+
+def _full_kernel(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+    # A square kernel first: without some of its inputs, or of its outputs, it is an isometry from the other side.
+    channels = max(shape[:2])
+
+    def rotation() -> torch.Tensor:
+        return nn_init.orthogonal_(torch.empty(channels, channels, dtype=torch.float64), generator=generator)
+
+    kernel = rotation()[:, :, None, None]
+    for axis, size in enumerate(shape[2:], start=2):
+        for _ in range(size - 1):
+            basis = rotation()[:, torch.rand(channels, generator=generator) < 0.5]
+            projected = torch.einsum("op,ip,icyx->ocyx", basis, basis, kernel)
+            edge = torch.zeros_like(kernel.narrow(axis, 0, 1))
+            kernel = torch.cat([projected, edge], axis) + torch.cat([edge, kernel - projected], axis)
+    return kernel[: shape[0], : shape[1]]
 
 
 RULES: dict[str, Rule] = {
@@ -75,6 +163,11 @@ RULES: dict[str, Rule] = {
     "torch": torch_default,
     "grasp": grasp,
     "snip": snip,
+    "vs_l": vs_l,
+    "vs_g": vs_g,
+    "vs_h": vs_h,
+    "orthogonal": orthogonal,
+    "orthogonal_full": orthogonal_full,
 }
 
 
