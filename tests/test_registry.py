@@ -90,6 +90,20 @@ def test_a_module_that_was_imported_without_asking_is_accepted(tmp_path: Path, m
     assert imported() == [str(path), "at_hand"]
 
 
+def test_a_module_may_register_functions_that_are_written_in_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "makes_them.py").write_text("def scorer(problem, masks=None):\n    return problem.weights\n")
+    card = 'pv.Card(name="made", title="Made", effect="Keeps positive weights.")'
+    (tmp_path / "names_them.py").write_text(
+        f"import makes_them, pruneviz as pv\npv.register({card})(makes_them.scorer)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for _ in range(2):
+        import_scorers("names_them")
+    assert registry.source_of("made") == registry.Source("makes_them", digest(tmp_path / "makes_them.py"))
+
+
 @pytest.mark.parametrize(
     ("module", "text", "says"),
     [
