@@ -177,7 +177,7 @@ def test_options_reach_the_scorer_and_the_model_is_left_alone():
         (lambda p: pv.prune(p, "snip", "0.5", schedule=pv.Linear(2)), "sparsity '0.5' is not a fraction"),
         (lambda p: pv.prune(p, "snip", 0.999), "sparsity 0.999 keeps 0 of 42 weights"),
         (lambda p: pv.prune(p, "snip", 0.5, scope="layer"), "scope 'layer' is not known; did you mean 'layerwise'"),
-        (lambda p: pv.prune(p, "magnitude", 0.5, variant="paper"), "scorer 'magnitude' takes no options; received 'variant'"),
+        (lambda p: pv.prune(p, "magnitude", 0.5, power=2), "scorer 'magnitude' takes no options; received 'power'"),
         (lambda p: pv.prune(p, "grasp", 0.5, temperature=-1), "temperature -1 is not accepted"),
     ],
 )

@@ -46,7 +46,7 @@ FLOORS = [
     ],
     [{"problem"}, {"allocate", "quotas", "select"}, {"schedule"}],
     [{"scorers"}, {"probes"}, {"initialize"}, {"ablations"}, {"evaluate"}],
-    [{"prune"}, {"train"}, {"baselines"}],
+    [{"prune"}, {"channels"}, {"train"}, {"baselines"}],
     [{"study"}],
     [{"figures"}, {"widgets"}],
     [{"cli", "arguments", "__main__"}],
@@ -157,6 +157,7 @@ sys.meta_path.insert(0, Block())
 """
 EXTRAS = ["anywidget", "ipywidgets", "matplotlib", "seaborn", "papermill", "nbclient", "nbformat", "jupyter_client"]
 EXTRAS += ["snakemake", "yaml", "jupyter_book", "sphinx", "playwright", "hypothesis", "IPython"]
+EXTRAS += ["torch_pruning", "curvlinops"]
 
 
 def test_it_works_with_the_core_requirements_alone() -> None:

@@ -264,6 +264,27 @@ def test_scores_that_are_not_finite_are_refused_with_the_layer(monkeypatch):
         pv.score("broken", networks.problem("mlp_relu"))
 
 
+def test_a_score_that_is_not_finite_names_the_batch_that_made_it_so():
+    """The square root has an infinite slope at 0, where the second batch is; both losses are finite."""
+
+    class Root(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3, bias=False)
+
+        def forward(self, x):
+            return self.fc(x).abs().sqrt()
+
+    x, y = torch.ones(2, 4), torch.tensor([0, 1])
+    problem = pv.Problem(Root(), [(x, y), (0 * x, y)])
+    with pytest.raises(InputError, match=r"scores of 'fc\.weight' that are not finite: the gradient of batch 1 is not"):
+        pv.score("snip", problem)
+    with torch.no_grad():
+        problem.model.fc.weight[0, 0] = torch.inf
+    with pytest.raises(InputError, match=r"that are not finite: the weights of 'fc\.weight' are not finite"):
+        pv.score("magnitude", problem)
+
+
 @pytest.mark.parametrize("name", list(pv.scorers()))
 def test_every_card_says_what_a_reader_needs(name):
     card = pv.scorers()[name]
@@ -280,7 +301,10 @@ def test_every_card_says_what_a_reader_needs(name):
     [
         (lambda p: pv.score("snpi", p), "scorer 'snpi' is not known; did you mean 'snip'\\? accepted: .*magnitude"),
         (lambda p: pv.score("", p), "scorer '' is not known; accepted:"),
-        (lambda p: pv.score("magnitude", p, temperature=1.0), "scorer 'magnitude' takes no options; received 'temperature'"),
+        (
+            lambda p: pv.score("magnitude", p, temperature=1.0),
+            "scorer 'magnitude' takes no options; received 'temperature'",
+        ),
         (lambda p: pv.score("grasp", p, temprature=1.0), "'temprature' is not known; did you mean 'temperature'"),
         (lambda p: pv.score("grasp", p, temperature=0.0), "temperature 0.0 is not accepted: .* greater than 0"),
         (lambda p: pv.score("grasp", p, temperature=float("nan")), "temperature nan is not accepted"),

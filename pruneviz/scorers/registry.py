@@ -193,7 +193,8 @@ def score(name: str, problem: Problem, *, masks: Masks | None = None, **options:
     for layer, values in scores.items():
         bad = int((~torch.isfinite(values)).sum())
         if bad:
-            raise InputError(f"scorer {name!r} gave {bad} scores of {layer!r} that are not finite")
+            cause = _cause(problem, masks, layer)
+            raise InputError(f"scorer {name!r} gave {bad} scores of {layer!r} that are not finite{cause}")
     if not any(bool(values.any()) for values in scores.values()):
         warnings.warn(
             f"scorer {name!r} gives every weight the score 0, so that masks follow the order of the weights alone; a "
@@ -201,6 +202,19 @@ def score(name: str, problem: Problem, *, masks: Masks | None = None, **options:
             stacklevel=2,
         )
     return scores
+
+
+def _cause(problem: Problem, masks: Masks | None, layer: str) -> str:
+    """Where a score that is not finite comes from, as far as the weights and the gradient of each batch tell."""
+    weights = problem.masked_weights(masks)
+    broken = [name for name, w in weights.items() if not bool(w.isfinite().all())]
+    if broken:
+        return f": the weights of {broken[0]!r} are not finite"
+    for index, batch in enumerate(problem.batches):
+        _, gradient = problem.gradient(weights, batches=[batch])
+        if not bool(gradient[layer].isfinite().all()):
+            return f": the gradient of batch {index} is not finite there"
+    return ""
 
 
 def snapshot() -> dict[str, Any]:
