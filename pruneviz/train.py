@@ -22,6 +22,7 @@ from pruneviz.masks import Masks, apply, check_masks
 from pruneviz.recipe import RECIPES, Recipe
 
 Observer = Callable[[int, nn.Module, torch.optim.Optimizer], None]
+Recorder = Callable[[int, nn.Module, Tensor], None]
 
 __all__ = ["RECIPES", "Recipe", "TrainResult", "evaluate", "train"]
 
@@ -66,6 +67,7 @@ def train(
     device: torch.device | str | None = None,
     progress: bool = True,
     observe: Observer | None = None,
+    record: Recorder | None = None,
 ) -> TrainResult:
     """Train `model` in place with the removed weights at exactly zero, in the weights and in the optimizer.
 
@@ -82,6 +84,9 @@ def train(
         device: where to train; None for where the model is.
         progress: show a bar on stderr, if that is a terminal.
         observe: called after each epoch with (epoch, model, optimizer).
+        record: called in each step with (step, model, loss), when `.grad` holds the gradient of the batch's loss,
+            removed weights at zero, and the step is not taken yet; it must leave the model as it is. For one, a
+            `FlowRecorder`.
 
     Returns:
         A `TrainResult`. A run that diverges is a result, not an error.
@@ -118,11 +123,8 @@ def train(
     with bar, _own_random_state(place, seed), repeatable_kernels():
         for epoch in range(recipe.epochs):
             model.train()
-            loss_sum, correct, epoch_began = (
-                torch.zeros((), device=place),
-                torch.zeros((), device=place),
-                time.perf_counter(),
-            )
+            loss_sum, correct = torch.zeros((), device=place), torch.zeros((), device=place)
+            epoch_began = time.perf_counter()
             for index in torch.randperm(len(data.train_y), generator=generator, device=place).split(recipe.batch_size):
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.lr_at(step / steps)
@@ -135,6 +137,8 @@ def train(
                 for parameter, gone in removed:
                     if parameter.grad is not None:
                         parameter.grad.masked_fill_(gone, 0)
+                if record is not None:
+                    record(step, model, loss.detach())
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 loss_sum += loss.detach() * len(y)
