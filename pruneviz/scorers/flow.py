@@ -38,15 +38,15 @@ def flow_products(problem: Problem, masks: Masks | None) -> Weights:
         flow, products = _differentiate(problem, masks, double=True)
         if _in_range(flow, products.values()):
             return products
+    for name, parameter in problem.parameters.items():
+        if not bool(parameter.isfinite().all()):
+            raise InputError(f"{name!r} holds values that are not finite; synflow needs finite weights")
     balanced = _balanced(problem, masks)
     if balanced is not None:
         return balanced
     if math.isfinite(flow) and all(bool(product.isfinite().all()) for product in products.values()):
         # The zeros are true ones, or the scores of one network differ by more than floating point can tell.
         return {name: product.abs_() for name, product in products.items()}
-    for name, parameter in problem.parameters.items():
-        if not bool(parameter.isfinite().all()):
-            raise InputError(f"{name!r} holds values that are not finite; synflow needs finite weights")
     raise InputError(
         f"the synaptic flow of this model is {flow:g} in float64, and it is no plain chain of layers, out of which "
         "powers of two could be taken; accepted is a model with smaller weights, or with fewer layers"
@@ -56,7 +56,7 @@ def flow_products(problem: Problem, masks: Masks | None) -> Weights:
 def _differentiate(
     problem: Problem, masks: Masks | None, *, double: bool = False, exponents: Mapping[str, int] | None = None
 ) -> tuple[float, Weights]:
-    """R and w * dR/dw at the absolute values, for the prunable weights and for whatever has an exponent.
+    """R and w * dR/dw at the absolute values, for the prunable weights and for the parameters that have an exponent.
 
     Args:
         problem: the network, and the shape of its inputs.
@@ -72,7 +72,8 @@ def _differentiate(
         values = {name: value.double() if value.is_floating_point() else value for name, value in values.items()}
     for name, exponent in (exponents or {}).items():
         values[name].mul_(2.0 ** min(exponent, 1023))
-    leaves = leaves_of({name: values[name] for name in (*problem.names, *(exponents or ()))})
+    wanted = {*problem.names, *(exponents or ())} & set(problem.parameters)  # torch differentiates no running mean
+    leaves = leaves_of({name: value for name, value in values.items() if name in wanted})
     products: Weights = {}
     for name, leaf in leaves.items():
         leaf.register_hook(partial(_multiply, products, name, values[name]))
@@ -134,7 +135,7 @@ def _balanced(problem: Problem, masks: Masks | None) -> Weights | None:
             break
         low, high = (low, correction) if flow < 1.0 else (correction, high)
     biases = 0.0
-    for name in reversed(exponents):
+    for name in reversed([name for name in exponents if name in products]):
         total = float(products[name].sum())
         if name not in weights or weights[name].dim() < 2:
             biases += total
