@@ -1,4 +1,4 @@
-"""Products of the loss's Hessian with a vector, by differentiating the gradient's inner product with it."""
+"""Products of the loss's Hessian with a vector: exactly, by differentiating the gradient along it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from pruneviz.arithmetic import exact_arithmetic
 from pruneviz.errors import InputError
 from pruneviz.inputs import Batch
-from pruneviz.problem import Piece, Problem, Weights, derivative, leaves_of
+from pruneviz.problem import Problem, Weights, derivative, leaves_of
+from pruneviz.scorers.twice import fast_second_derivatives
 
 #: The vector v of H v, or a function that makes it from the gradient.
 Direction = Mapping[str, Tensor] | Callable[[Weights], Weights]
@@ -42,8 +44,11 @@ def hessian_product(
 ) -> HessianProduct:
     """H v, with H the Hessian of the loss summed over batches, in exact arithmetic.
 
+    One graph of a gradient is alive at a time, of one batch or micro-batch. A direction that depends on the gradient
+    of several needs a pass over all of them first, whose last graph is used at once.
+
     Args:
-        problem: the loss; cut into its micro-batches, of which the graph of one is alive at a time.
+        problem: the loss, and how its batches are cut.
         values: where to differentiate, of any parameters, by name; what is not named is a constant of the model.
         direction: v, one tensor for each of `values`; or a function that is given the gradient and returns v.
         batches: other batches than the problem's own.
@@ -52,38 +57,42 @@ def hessian_product(
     Raises:
         InputError: a loss that is not finite, or an operation of the model that has no second derivative.
     """
-    with exact_arithmetic():
-        pieces = list(problem.pieces(batches))
-        if callable(direction) and len(pieces) > 1:
-            direction = direction(problem.gradient(values, batches=batches, temperature=temperature)[1])
-        total = 0.0
-        gradient = {name: torch.zeros_like(w) for name, w in values.items()}
-        product = {name: torch.zeros_like(w) for name, w in values.items()}
-        for piece in pieces:
-            loss, first, second = _one_piece(problem, values, direction, piece, temperature)
-            total += loss
-            for name, g, h in zip(values, first, second, strict=True):
-                gradient[name] += g
-                product[name] += h
+    *others, last = problem.pieces(batches)
+    first_pass = others if callable(direction) else []
+    total = 0.0
+    gradient = {name: torch.zeros_like(w) for name, w in values.items()}
+    product = {name: torch.zeros_like(w) for name, w in values.items()}
+    rounds = [(piece, False) for piece in first_pass] + [(piece, True) for piece in (last, *others)]
+    with exact_arithmetic(), fast_second_derivatives():
+        for number, (piece, twice) in enumerate(tqdm(rounds, desc="H v", leave=False, disable=None, delay=5.0)):
+            leaves = leaves_of(values)
+            loss = problem.piece_loss(leaves, piece, temperature)
+            first = derivative(loss, leaves, create_graph=twice)
+            if number <= len(others):  # each piece's first time
+                total += float(loss.detach())
+                _add(gradient, first)
+            if twice:
+                v = direction = direction(gradient) if callable(direction) else direction
+                _add(product, _along(first, v, leaves))
     return HessianProduct(total, gradient, product)
 
 
-def _one_piece(
-    problem: Problem, values: Mapping[str, Tensor], direction: Direction, piece: Piece, temperature: float
-) -> tuple[float, list[Tensor], list[Tensor]]:
-    """Loss, gradient and H v of one piece; a function of the gradient reads it off the graph that is differentiated."""
-    leaves = leaves_of(values)
-    loss = problem.piece_loss(leaves, piece, temperature)
-    gradient = derivative(loss, leaves, create_graph=True)
-    constants = [g.detach() for g in gradient]
-    along = direction(dict(zip(leaves, constants, strict=True))) if callable(direction) else direction
-    inner = torch.stack([(g * along[name]).sum() for name, g in zip(leaves, gradient, strict=True)]).sum()
+def _along(gradient: Sequence[Tensor], direction: Mapping[str, Tensor], leaves: Weights) -> Sequence[Tensor]:
+    """The derivative of <gradient, v>, zero where it does not depend on a weight."""
+    curved = [(g, v) for g, v in zip(gradient, (direction[name] for name in leaves), strict=True) if g.requires_grad]
+    if not curved:
+        return [torch.zeros_like(w) for w in leaves.values()]
+    outputs, vectors = zip(*curved, strict=True)
     try:
-        second = derivative(inner, leaves)
+        return torch.autograd.grad(outputs, list(leaves.values()), vectors, allow_unused=True, materialize_grads=True)
     except RuntimeError as error:
         if "is not implemented" not in str(error):
             raise
         raise InputError(
             f"a Hessian product needs second derivatives, and the model has an operation without: {error}"
         ) from error
-    return float(loss.detach()), constants, second
+
+
+def _add(sums: Weights, parts: Sequence[Tensor]) -> None:
+    for total, part in zip(sums.values(), parts, strict=True):
+        total.add_(part.detach())
