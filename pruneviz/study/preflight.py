@@ -1,8 +1,10 @@
-"""What can be known of a grid before anything is run: the data are there, the networks fit, the cuts are possible."""
+"""What can be known of a grid before anything is run: what is done, and that data, networks and cuts are possible."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -13,8 +15,31 @@ from pruneviz.errors import InputError
 from pruneviz.problem import Problem
 from pruneviz.scorers import score
 from pruneviz.scorers.registry import source_of
+from pruneviz.study import record
 from pruneviz.study.cell import DENSE, Cell
-from pruneviz.study.run import scorer_options, untrained
+from pruneviz.study.run import provenance, scorer_options, untrained
+
+
+def not_done(cells: Iterable[Cell], store: Path, say: Callable[[str], None]) -> list[Cell]:
+    """The cells without a record. Says which records are damaged, and which another version of a scorer has made."""
+    pending, others = [], []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", record.DamagedRecordWarning)
+        for cell in cells:
+            content = record.find(store, cell)
+            if content is None:
+                pending.append(cell)
+            elif (now := provenance(cell)) and content["environment"].get("scorer") != now["scorer"]:
+                others.append(cell)
+    for warning in caught:
+        say(f"warning: {warning.message}")
+    for scorer in dict.fromkeys(cell.scorer for cell in others):
+        names = [record.path_of(store, cell.hash).name for cell in others if cell.scorer == scorer]
+        say(
+            f"warning: another version of scorer {scorer!r} has made {len(names)} of the records, which stay as they "
+            f"are; remove them to have them computed again: {' '.join(names)}"
+        )
+    return pending
 
 
 def check(cells: Iterable[Cell]) -> None:

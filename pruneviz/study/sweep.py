@@ -29,6 +29,7 @@ from pruneviz.study import record
 from pruneviz.study.cell import Cell, shards
 from pruneviz.study.grid import read_grid
 from pruneviz.study.locks import hold, is_free
+from pruneviz.study.preflight import check, not_done
 from pruneviz.study.run import provenance
 from pruneviz.study.table import make_table, write_table
 from pruneviz.study.worker import cores
@@ -87,7 +88,7 @@ def sweep(grid: str | os.PathLike[str], store: str | os.PathLike[str], settings:
     for module in settings.imports:
         import_scorers(module)
     cells, folder = read_grid(grid), Path(store).absolute()
-    pending = _pending(cells, folder, say)
+    pending = not_done(cells, folder, say)
     if not pending:
         write_table(make_table(folder), folder / "table")
         say(f"all {len(cells)} cells are done; the table is {folder / 'table.parquet'}")
@@ -99,28 +100,6 @@ def sweep(grid: str | os.PathLike[str], store: str | os.PathLike[str], settings:
         warnings.simplefilter("ignore", record.DamagedRecordWarning)  # each has been told above
         went_well, refusal = _run_graph(cells, folder, settings)
         return _report(cells, folder, went_well, refusal, say)
-
-
-def _pending(cells: Sequence[Cell], store: Path, say: Say) -> list[Cell]:
-    """The cells without a record. Says which records are damaged, and which another version of a scorer has made."""
-    pending, others = [], []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", record.DamagedRecordWarning)
-        for cell in cells:
-            content = record.find(store, cell)
-            if content is None:
-                pending.append(cell)
-            elif (now := provenance(cell)) and content["environment"].get("scorer") != now["scorer"]:
-                others.append(cell)
-    for warning in caught:
-        say(f"warning: {warning.message}")
-    for scorer in dict.fromkeys(cell.scorer for cell in others):
-        names = [record.path_of(store, cell.hash).name for cell in others if cell.scorer == scorer]
-        say(
-            f"warning: another version of scorer {scorer!r} has made {len(names)} of the records, which stay as they "
-            f"are; remove them to have them computed again: {' '.join(names)}"
-        )
-    return pending
 
 
 def _check(settings: Settings) -> None:
@@ -135,8 +114,6 @@ def _check(settings: Settings) -> None:
 
 
 def _check_ready(pending: Sequence[Cell], settings: Settings) -> None:
-    from pruneviz.study.preflight import check
-
     if importlib.util.find_spec("snakemake") is None:
         raise InputError("a sweep needs Snakemake: pip install 'pruneviz[sweep]'")
     plugin = f"snakemake_executor_plugin_{settings.executor}"
