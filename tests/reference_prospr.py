@@ -101,3 +101,56 @@ def spearman(a: Tensor, b: Tensor) -> float:
     """Rank correlation of two vectors without ties."""
     ranks = torch.stack([v.argsort().argsort().double() for v in (a, b)])
     return float(torch.corrcoef(ranks)[0, 1])
+
+
+# Whole channels ------------------------------------------------------------------------------------------
+
+Channels = list[
+    list[tuple[str, int]]
+]  # for each group the parameters that hold its channels, and along which dimension
+
+
+def _scaled(start: Values, groups: Channels, masks: list[Tensor]) -> Values:
+    """Every parameter times its channels' mask variables."""
+    values = dict(start)
+    for group, c in zip(groups, masks, strict=True):
+        for name, dim in group:
+            shape = [1] * start[name].dim()
+            shape[dim] = -1
+            values[name] = values[name] * c.reshape(shape)
+    return values
+
+
+def of_channels(problem, groups: Channels, *, steps=3, lr=0.5, momentum=0.9) -> list[Tensor]:
+    """One explicit mask variable per channel: the size of the loss's derivative at 1; `steps=0` is SNIP.
+
+    SNIP sums over all batches; ProsPr takes one for each step and one for the loss.
+    """
+    training = Training(problem)
+    masks = [torch.ones(training.start[group[0][0]].shape[group[0][1]]).double().requires_grad_() for group in groups]
+    values = _scaled({name: w.requires_grad_() for name, w in training.start.items()}, groups, masks)
+    if steps == 0:
+        loss = torch.stack([training.network.loss_of_batch(values, batch) for batch in problem.batches]).sum()
+    else:
+        inner, outer = shares(problem, steps)
+        loss = training.network.loss_of_batch(training.steps(values, inner, lr, momentum), outer)
+    return [g.abs() for g in torch.autograd.grad(loss, masks)]
+
+
+def of_channels_by_differences(problem, groups: Channels, *, lr=0.5, momentum=0.9, step=1e-5) -> list[Tensor]:
+    """What the loss after three steps does when one channel's mask moves away from 1."""
+    training = Training(problem)
+    inner, outer = shares(problem, 3)
+    changes = []
+    for number, group in enumerate(groups):
+        size = training.start[group[0][0]].shape[group[0][1]]
+        changes.append(torch.zeros(size, dtype=torch.float64))
+        for channel in range(size):
+            ends = []
+            for factor in (1 + step, 1 - step):
+                masks = [torch.ones(training.start[g[0][0]].shape[g[0][1]]).double() for g in groups]
+                masks[number][channel] = factor
+                values = _scaled(training.start, groups, masks)
+                ends.append(training.loss_after(values, inner, outer, lr, momentum))
+            changes[-1][channel] = abs(ends[0] - ends[1]) / (2 * step)
+    return changes

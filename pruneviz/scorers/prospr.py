@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from pruneviz.errors import InputError, check_choice, check_number, check_positive
@@ -117,8 +118,12 @@ def prospr(
     return {name: (start[name] * slope[name]).abs() for name in problem.names}
 
 
-def meta_gradient(problem: Problem, masks: Masks | None, ahead: Prospect) -> tuple[Weights, Weights]:
-    """theta_0, and the derivative of the loss after the steps with respect to it: all that is prunable or trained.
+def meta_gradient(
+    problem: Problem, masks: Masks | None, ahead: Prospect, also: Collection[str] = ()
+) -> tuple[Weights, Weights]:
+    """theta_0, and the derivative of the loss after the steps with respect to it.
+
+    Both of all that is prunable or trained, and of the parameters that are named beside.
 
     Raises:
         InputError: as `prospr`.
@@ -126,7 +131,9 @@ def meta_gradient(problem: Problem, masks: Masks | None, ahead: Prospect) -> tup
     inner, outer = _places(len(problem.batches), ahead)
     masked, parameters = problem.masked_weights(masks), problem.parameters
     moved = [name for name, p in problem.model.named_parameters() if p.requires_grad and name in parameters]
-    start = {name: masked.get(name, p) for name, p in parameters.items() if name in masked or name in moved}
+    start = {
+        name: masked.get(name, p) for name, p in parameters.items() if name in masked or name in moved or name in also
+    }
     unrolled = Unrolled(
         problem,
         start,
