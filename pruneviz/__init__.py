@@ -11,11 +11,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from pruneviz import ablations, data, errors, masks, models, schedule
+from pruneviz import ablations, data, errors, losses, masks, models, schedule
 from pruneviz.allocate import SCOPES, LayerCollapseWarning, allocate
 from pruneviz.errors import InputError
+from pruneviz.initialize import IsometryResult, approximate_isometry, isometry_distance
 from pruneviz.masks import Masks, apply, load_masks, save_masks, to_torch_prune
-from pruneviz.probes import EffectiveSparsity, GradientFlow, effective_sparsity, gradient_flow
+from pruneviz.probes import (
+    Agreement,
+    EffectiveSparsity,
+    GradientFlow,
+    GraspPrediction,
+    agreement,
+    effective_sparsity,
+    gradient_flow,
+    grasp_prediction,
+)
 from pruneviz.problem import Problem
 from pruneviz.prune import prune
 from pruneviz.recipe import RECIPES, Recipe
@@ -32,12 +42,15 @@ __version__ = "0.1.0"
 __all__ = [
     "RECIPES",
     "SCOPES",
+    "Agreement",
     "Card",
     "Cell",
     "EffectiveSparsity",
     "Exponential",
     "GradientFlow",
+    "GraspPrediction",
     "InputError",
+    "IsometryResult",
     "LayerCollapseWarning",
     "Linear",
     "Masks",
@@ -48,14 +61,19 @@ __all__ = [
     "Scores",
     "TrainResult",
     "ablations",
+    "agreement",
     "allocate",
     "apply",
+    "approximate_isometry",
     "data",
     "effective_sparsity",
     "errors",
     "figures",
     "gradient_flow",
+    "grasp_prediction",
+    "isometry_distance",
     "load_masks",
+    "losses",
     "masks",
     "models",
     "prune",

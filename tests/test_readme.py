@@ -73,3 +73,17 @@ def test_every_command_named_exists() -> None:
 def test_files_named_exist() -> None:
     for path in re.findall(r"\]\(([^)#]+)\)|((?:notebooks|book)/[\w./]+\.\w+)", README):
         assert (ROOT / (path[0] or path[1])).is_file(), path
+
+
+def test_what_else_there_is_runs_line_by_line() -> None:
+    (code,) = [block for block in blocks("py") if "ablations" in block]
+    prepared = """
+import torch
+import pruneviz as pv
+model = pv.models.create("lenet5", input_shape=(1, 16, 16))
+x, y = torch.randn(20, 1, 16, 16), torch.arange(20) % 10
+problem = pv.Problem(model, [(x, y)])
+masks = pv.prune(problem, "grasp", sparsity=0.9, minimum=1)
+"""
+    done = run([sys.executable, "-c", prepared + code], ROOT)
+    assert done.returncode == 0, done.stderr
