@@ -278,10 +278,10 @@ def test_the_example_of_the_readme_runs_and_goes_on_when_a_worker_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     section = (REPOSITORY / "README.md").read_text(encoding="utf-8").split("## A scorer of your own")[1]
-    code, grid, commands = (text.split("```")[0] for text in section.split("```", 5)[1::2])
+    code, grid, commands = (block.partition("\n")[2] for block in section.split("```")[1:6:2])
     monkeypatch.chdir(tmp_path)
-    Path("own.py").write_text(code.removeprefix("py\n"))
-    Path("grid.yaml").write_text(grid.removeprefix("yaml\n"))
+    Path("own.py").write_text(code)
+    Path("grid.yaml").write_text(grid)
     sweep_words, score_words = (shlex.split(line)[1:] for line in commands.splitlines() if line)
     assert sweep_words == ["sweep", "grid.yaml", "--store", "store"]
     store = tmp_path / "store"
