@@ -70,6 +70,8 @@ def _name(row: Mapping[Any, Any], varying: dict[str, str]) -> str:
         return "Dense"
     card = scorers().get(scorer)
     details = [] if row["scope"] == "global" else [_SCOPES.get(str(row["scope"]), str(row["scope"]))]
+    if row["minimum"]:
+        details.append(f"at least {row['minimum']} per layer")
     if row["schedule"] != "one_shot":
         kind, _, steps = str(row["schedule"]).partition(":")
         details.append(f"{kind}, {steps} steps")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pruneviz.errors import InputError
 from pruneviz.files import write_atomically
 from pruneviz.study import record
-from pruneviz.study.cell import Cell, canonical_json
+from pruneviz.study.cell import DEFAULTS, Cell, canonical_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +45,9 @@ _TYPES = {
     "pruneviz": "str",
     "git_revision": "str",
 }
+
+# Fields that tables of earlier versions do not have: all of their cells have the default.
+_LATER = ("minimum",)
 
 #: The columns, in order.
 COLUMNS = tuple(_TYPES)
@@ -89,10 +92,11 @@ def read_table(store_or_parquet: str | os.PathLike[str]) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{os.fspath(path)!r} is not a parquet file that can be read: {reason}") from error
+    table = table.assign(**{name: DEFAULTS[name] for name in _LATER if name not in table.columns})
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
         raise InputError(f"{os.fspath(path)!r} is no table of records: it has no column {missing[0]!r}")
-    return table
+    return table[list(COLUMNS)]
 
 
 def write_table(table: pd.DataFrame, prefix: str | os.PathLike[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from pruneviz.allocate import SCOPES
 from pruneviz.errors import InputError, check_choice
 from pruneviz.scorers import scorers as registry
-from pruneviz.study.cell import DENSE, Cell, check_field
+from pruneviz.study.cell import DENSE, METHOD, Cell, check_field
 
 
 def vary(
@@ -30,7 +30,7 @@ def vary(
     Args:
         cells: the grid's.
         scorers: "scorer" for the methods of that scorer that the grid has, or with the scope "global" if it
-            has none; "scorer:scope" for one scope.
+            has none, in the steps of its card; "scorer:scope" for one scope.
         sparsities: fractions removed.
         seeds: whole numbers. Each of the three is one value, several, or a text such as "0.5,0.9" or
             "[0.5, 0.9]", as a command line gives it.
@@ -47,7 +47,9 @@ def vary(
     methods = list(dict.fromkeys(replace(cell, sparsity=0.0, seed=0) for cell in pruned))
     if scorers is not None:
         asked = _listed("scorers", scorers, str)
-        methods = list(dict.fromkeys(cell for text in asked for cell in _named(str(text).strip(), methods, varied[0])))
+        steps = given.get("schedule", METHOD)
+        named = (cell for text in asked for cell in _named(str(text).strip(), methods, varied[0], steps))
+        methods = list(dict.fromkeys(named))
     fractions = [cell.sparsity for cell in pruned] if sparsities is None else _listed("sparsities", sparsities, float)
     numbers = [cell.seed for cell in varied] if seeds is None else _listed("seeds", seeds, int)
     dense = list(dict.fromkeys(replace(cell, seed=0) for cell in varied if cell.scorer == DENSE))
@@ -74,11 +76,12 @@ def _listed(what: str, values: Any, kind: Callable[[str], Any]) -> list[Any]:
     return listed
 
 
-def _named(text: str, methods: Sequence[Cell], like: Cell) -> list[Cell]:
+def _named(text: str, methods: Sequence[Cell], like: Cell, schedule: str) -> list[Cell]:
     """The methods that a text names: the grid's own where it has them, else new ones in the setting of `like`."""
     scorer, colon, scope = text.partition(":")
     check_choice("scorer", scorer, registry())
     if colon:
         check_choice("scope", scope, SCOPES)
     found = [cell for cell in methods if cell.scorer == scorer and (not colon or cell.scope == scope)]
-    return found or [replace(like, scorer=scorer, options=(), sparsity=0.0, seed=0, scope=scope or "global")]
+    plain = replace(like, options=(), sparsity=0.0, seed=0)
+    return found or [replace(plain, scorer=scorer, scope=scope or "global", schedule=schedule)]
