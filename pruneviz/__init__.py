@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pruneviz import ablations, data, errors, losses, masks, models, schedule
 from pruneviz.allocate import SCOPES, LayerCollapseWarning, allocate
+from pruneviz.channels import ChannelPruning, channel_scores, prune_channels
 from pruneviz.errors import InputError
 from pruneviz.initialize import IsometryResult, approximate_isometry, isometry_distance
 from pruneviz.masks import Masks, apply, load_masks, save_masks, to_torch_prune
@@ -31,6 +32,7 @@ from pruneviz.prune import prune
 from pruneviz.recipe import RECIPES, Recipe
 from pruneviz.schedule import Exponential, Linear, OneShot, Schedule
 from pruneviz.scorers import Card, Scores, register, score, scorers
+from pruneviz.scorers.imports import import_scorers
 from pruneviz.train import TrainResult, train
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ __all__ = [
     "Agreement",
     "Card",
     "Cell",
+    "ChannelPruning",
     "EffectiveSparsity",
     "Exponential",
     "GradientFlow",
@@ -65,18 +68,21 @@ __all__ = [
     "allocate",
     "apply",
     "approximate_isometry",
+    "channel_scores",
     "data",
     "effective_sparsity",
     "errors",
     "figures",
     "gradient_flow",
     "grasp_prediction",
+    "import_scorers",
     "isometry_distance",
     "load_masks",
     "losses",
     "masks",
     "models",
     "prune",
+    "prune_channels",
     "register",
     "save_masks",
     "schedule",
