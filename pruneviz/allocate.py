@@ -22,7 +22,7 @@ from pruneviz.quotas import QUOTAS, Layer, sparsity_of
 from pruneviz.select import keep_largest as keep_largest
 from pruneviz.select import keep_largest_of
 
-SCOPES = ("global", "layerwise", "uniform", "erk")
+SCOPES = ("global", *QUOTAS)
 
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -72,11 +72,16 @@ def allocate(scores: Mapping[str, Tensor], sparsity: float, scope: str = "global
         LayerCollapseWarning: naming the layers of which nothing is kept.
     """
     masks = cut(scores, sparsity, scope, minimum)
+    warn_of_collapse(masks, stacklevel=3)
+    return masks
+
+
+def warn_of_collapse(masks: Masks, stacklevel: int = 2) -> None:
+    """Warn once of all layers of which nothing is kept; `stacklevel` as in `warnings.warn`."""
     lost = ", ".join(repr(name) for name in collapsed(masks) if masks[name].numel())
     if lost:
         text = f"all weights of {lost} are removed (layer collapse): the network's output no longer depends on its "
-        warnings.warn(LayerCollapseWarning(f"{text}input there; minimum=1 forbids it"), stacklevel=2)
-    return masks
+        warnings.warn(LayerCollapseWarning(f"{text}input there; minimum=1 forbids it"), stacklevel=stacklevel)
 
 
 def cut(scores: Mapping[str, Tensor], sparsity: float, scope: str = "global", minimum: int = 0) -> Masks:
