@@ -23,12 +23,7 @@ from pruneviz.errors import InputError, check_sparsity
 # Finer where networks break: steps of 1 % up to 90 %, then 0.5 %, 0.2 % and 0.1 %.
 DEFAULT_GRID: tuple[float, ...] = tuple(
     thousandths / 1000
-    for thousandths in (
-        *range(0, 900, 10),
-        *range(900, 950, 5),
-        *range(950, 990, 2),
-        *range(990, 1000),
-    )
+    for thousandths in (*range(0, 900, 10), *range(900, 950, 5), *range(950, 990, 2), *range(990, 1000))
 )
 MOST_POINTS = 255  # a level fits into one byte
 
@@ -50,17 +45,12 @@ class Levels:
     def masks(self, index: int) -> dict[str, Tensor]:
         """The masks at the grid's sparsity number `index`: exactly those of `allocate`."""
         if not 0 <= index < self.points:
-            raise InputError(
-                self.limit
-                or f"grid point {index} does not exist; accepted: 0 to {self.points - 1}"
-            )
+            raise InputError(self.limit or f"grid point {index} does not exist; accepted: 0 to {self.points - 1}")
         return {name: level > index for name, level in self.values.items()}
 
     def tobytes(self) -> bytes:
         """One byte per weight, in model order."""
-        return b"".join(
-            level.cpu().contiguous().numpy().tobytes() for level in self.values.values()
-        )
+        return b"".join(level.cpu().contiguous().numpy().tobytes() for level in self.values.values())
 
 
 def check_grid(grid: Iterable[float]) -> tuple[float, ...]:
@@ -71,22 +61,16 @@ def check_grid(grid: Iterable[float]) -> tuple[float, ...]:
     """
     points = tuple(check_sparsity(sparsity) for sparsity in grid)
     if not 1 <= len(points) <= MOST_POINTS:
-        raise InputError(
-            f"the grid has {len(points)} sparsities; accepted are 1 to {MOST_POINTS}"
-        )
+        raise InputError(f"the grid has {len(points)} sparsities; accepted are 1 to {MOST_POINTS}")
     for before, after in pairwise(points):
         if after <= before:
-            raise InputError(
-                f"the grid has {after} after {before}; accepted are sparsities that increase"
-            )
+            raise InputError(f"the grid has {after} after {before}; accepted are sparsities that increase")
     return points
 
 
 def default_grid(weights: int) -> tuple[float, ...]:
     """The part of `DEFAULT_GRID` at which at least one of `weights` weights is kept."""
-    return tuple(
-        sparsity for sparsity in DEFAULT_GRID if round((1.0 - sparsity) * weights) >= 1
-    )
+    return tuple(sparsity for sparsity in DEFAULT_GRID if round((1.0 - sparsity) * weights) >= 1)
 
 
 def levels(
@@ -107,10 +91,7 @@ def levels(
         InputError: if the first sparsity cannot be reached, or if the masks of this scope are not nested.
     """
     points = check_grid(grid)
-    values = {
-        name: torch.zeros(s.shape, dtype=torch.uint8, device=s.device)
-        for name, s in scores.items()
-    }
+    values = {name: torch.zeros(s.shape, dtype=torch.uint8, device=s.device) for name, s in scores.items()}
     for index, sparsity in enumerate(points):
         try:
             masks = cut(scores, sparsity, scope)
