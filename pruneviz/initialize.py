@@ -76,7 +76,7 @@ def approximate_isometry(
     length to choose, and the distance never rises. Either way the minimum that is found is a local one.
 
     A layer stops when the last `WINDOW` = 50 steps have lowered its distance by no more than `tolerance` times that of
-    a zero matrix, when the distance itself is no more than this, or where the gradient is zero.
+    a zero matrix, when the distance itself is no more than this, or where the gradient vanishes.
 
     Args:
         model: any network in float32 or float64, which is also the precision of the steps.
@@ -103,7 +103,7 @@ def approximate_isometry(
         for name, mask in masks.items():
             bar.set_description(name)
             weight, blocks = _parameter(model, name)
-            matrices = _matrices(weight.masked_fill(~mask.to(weight.device), 0), blocks).clone()
+            matrices = _matrices(weight.masked_fill(~mask.to(weight.device), 0), blocks)
             kept = _matrices(mask.to(weight.device), blocks)
             used = kept.flatten(0, 1).any(0)  # columns without a kept weight take no part
             path = _descend(matrices[..., used], kept[..., used], steps, tolerance, lr, bar)
@@ -215,11 +215,11 @@ def _descend(start: Tensor, kept: Tensor, steps: int, tolerance: float, lr: floa
             return _Path(best, history, False)
         # A quarter of the gradient of the squared distance.
         before, gradient = gradient, (gap @ current) * kept
-        if not bool(gradient.any()):
+        if not bool((gradient.abs() >= torch.finfo(gradient.dtype).tiny).any()):
             break
         if lr is None:
             direction = _conjugate(gradient, before, direction)
-            current = current + _exact_step(current, gap, direction) * direction
+            current = current + _exact_step(current, gap, direction)
         else:
             current = current - 2 * lr / history[-1] * gradient
         gap = _gap(current)
@@ -241,17 +241,16 @@ def _conjugate(gradient: Tensor, before: Tensor, direction: Tensor) -> Tensor:
     return direction if bool((direction * gradient).sum() < 0) else -gradient
 
 
-def _exact_step(current: Tensor, gap: Tensor, direction: Tensor) -> float:
-    """The t > 0 of the first minimum of the squared distance of `current + t * direction`; 0 if rounding hides it.
+def _exact_step(current: Tensor, gap: Tensor, direction: Tensor) -> Tensor:
+    """The step along `direction` to the first minimum of the squared distance; 0 if rounding hides it.
 
-    With W the matrices, D the direction and E the gap the new gap is E + t A + t^2 B, A = W D^T + D W^T, B = D D^T.
+    At W + t D the gap is E + t A + t^2 B with E the gap at W, A = W D^T + D W^T and B = D D^T.
     """
-    length = float(direction.norm())
-    unit = direction / length  # so that no power of it overflows
-    a = current @ unit.mT
-    a, b = a + a.mT, unit @ unit.mT
+    direction = direction / direction.abs().max()  # so that no power of it overflows or vanishes
+    a = current @ direction.mT
+    a, b = a + a.mT, direction @ direction.mT
     products = [(gap * a).sum(), a.square().sum(), (gap * b).sum(), (a * b).sum(), b.square().sum()]
     ea, aa, eb, ab, bb = torch.stack(products).tolist()
     turns = np.roots([4 * bb, 6 * ab, 2 * (aa + 2 * eb), 2 * ea])
     ahead = turns.real[(turns.real > 0) & (np.abs(turns.imag) <= 1e-6 * np.abs(turns))]
-    return float(ahead.min()) / length if len(ahead) else 0.0
+    return direction * (float(ahead.min()) if len(ahead) else 0.0)

@@ -11,7 +11,7 @@ import pytest
 import reference_initialize as reference
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -340,6 +340,7 @@ def test_the_authors_descent_gets_no_closer_than_this_one(name, density):
     lr=st.sampled_from([None, None, 0.1, 3.0]),
     seed=st.integers(0, 1000),
 )
+@example(name="transformer", density=0.59375, lr=None, seed=300)  # its gradient fades below the smallest number
 def test_a_masked_layer_never_ends_farther_than_it_began_and_removed_weights_stay_zero(name, density, lr, seed):
     model = networks.model(name, dtype=torch.float32, seed=seed)
     masks = some(model, density, seed=seed)
@@ -429,6 +430,16 @@ def test_a_layer_stops_at_the_first_step_at_which_the_rule_holds(density, tolera
     assert again.steps == {"weight": 3}
     assert again.history["weight"] == history[:4]
     assert not again.converged["weight"]
+
+
+def test_conjugate_directions_take_a_fraction_of_the_steps_of_steepest_descent(monkeypatch):
+    layer = nn.Linear(40, 40)
+    drawn(layer, "vs_l")
+    masks = some(layer, 0.3)
+    conjugate = approximate_isometry(layer, masks)
+    monkeypatch.setattr(room, "_conjugate", lambda gradient, before, direction: -gradient)
+    steepest = approximate_isometry(layer, masks, steps=3 * conjugate.steps["weight"])
+    assert steepest.history["weight"][-1] > 2 * conjugate.history["weight"][-1]
 
 
 def test_a_layer_that_is_orthogonal_takes_no_step_and_one_of_zeros_cannot():
