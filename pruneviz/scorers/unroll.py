@@ -17,6 +17,7 @@ from tqdm import tqdm
 from pruneviz.errors import InputError
 from pruneviz.problem import Piece, Problem, Weights, derivative, finite_loss, leaves_of
 from pruneviz.scorers.hvp import hessian_product
+from pruneviz.scorers.twice import fast_second_derivatives
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,16 @@ class Unrolled:
 
     def through_graph(self) -> Weights:
         """The derivative with respect to theta_0, from the graph of all steps, which grows with their number."""
-        start = leaves_of(self.start)
-        values, velocity = start, Weights()
-        for step in _bar(range(len(self.inner)), "inner steps"):
-            gradient = self._gradient(values, step, create_graph=True)
-            if step == 0 and self.constant_first:
-                gradient = {name: g.detach() for name, g in gradient.items()}
-            values, velocity = self._moved_on(values, velocity, gradient)
-        pieces = self.problem.cut(self.problem.batches[self.outer], self.outer)
-        loss = torch.stack([self._loss(values, piece, len(self.inner)) for piece in pieces]).sum()
-        with _twice_differentiable():
+        with fast_second_derivatives(), _twice_differentiable():
+            start = leaves_of(self.start)
+            values, velocity = start, Weights()
+            for step in _bar(range(len(self.inner)), "inner steps"):
+                gradient = self._gradient(values, step, create_graph=True)
+                if step == 0 and self.constant_first:
+                    gradient = {name: g.detach() for name, g in gradient.items()}
+                values, velocity = self._moved_on(values, velocity, gradient)
+            pieces = self.problem.cut(self.problem.batches[self.outer], self.outer)
+            loss = torch.stack([self._loss(values, piece, len(self.inner)) for piece in pieces]).sum()
             return dict(zip(start, derivative(loss, start), strict=True))
 
     def in_reverse(self) -> Weights:
