@@ -3,6 +3,7 @@
 from pruneviz.probes.agreement import Agreement, LayerAgreement, agreement
 from pruneviz.probes.effective import EffectiveSparsity, LayerCounts, effective_sparsity
 from pruneviz.probes.gradient_flow import GradientFlow, GraspPrediction, gradient_flow, grasp_prediction
+from pruneviz.probes.hessian import HessianSpectrum, hessian_spectrum
 from pruneviz.probes.input_jacobian import JacobianSpectrum
 from pruneviz.probes.moments import LayerSignal
 from pruneviz.probes.recorder import FlowHistory, FlowRecorder
@@ -16,6 +17,7 @@ __all__ = [
     "FlowRecorder",
     "GradientFlow",
     "GraspPrediction",
+    "HessianSpectrum",
     "JacobianSpectrum",
     "LayerAgreement",
     "LayerCounts",
@@ -26,5 +28,6 @@ __all__ = [
     "effective_sparsity",
     "gradient_flow",
     "grasp_prediction",
+    "hessian_spectrum",
     "signal_propagation",
 ]
