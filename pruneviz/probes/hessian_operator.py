@@ -35,6 +35,7 @@ class MaskedLoss(nn.Module):
         self.weights = nn.ParameterList(nn.Parameter(parts[n]) for n in self.names)
 
     def forward(self, x: Mapping[str, Any]) -> Tensor:
+        """What the piece `x["piece"]` adds to the problem's loss."""
         values: Weights = dict(self.whole)
         for name, w in zip(self.names, self.weights, strict=True):
             if name in self.kept:
@@ -51,6 +52,7 @@ class _Value(nn.Module):
     reduction = "sum"
 
     def forward(self, loss: Tensor, y: Tensor) -> Tensor:
+        """The loss itself; there is no target beside it."""
         return loss
 
 
