@@ -81,6 +81,16 @@ def test_the_hessian_of_a_linear_model_is_known():
     assert float(hessian_spectrum(problem, masks, k=1).eigenvalues[0]) == pytest.approx(11.25, rel=1e-6)
 
 
+def test_a_layer_that_is_removed_as_a_whole_is_zero_and_no_direction():
+    problem = networks.problem("conv1d")
+    masks = networks.random_masks(problem)
+    masks["0.weight"] = torch.zeros_like(masks["0.weight"])
+    expected = dense_eigenvalues(problem, masks)
+    found = hessian_spectrum(problem, masks, k=2)
+    assert found.weights == len(expected) == int(masks["4.weight"].sum())
+    torch.testing.assert_close(found.eigenvalues, expected[:2], rtol=1e-9, atol=1e-12)
+
+
 def test_micro_batches_have_the_same_hessian():
     model, batches = networks.model("conv_bn"), networks.batches("conv_bn")
     whole = hessian_spectrum(pv.Problem(model, batches, batchnorm="eval"), k=3)
