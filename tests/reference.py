@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
@@ -216,17 +215,6 @@ def keep_largest(scores: Sequence[float], keep: int) -> list[bool]:
     return [i in set(order[:keep]) for i in range(len(scores))]
 
 
-def apportion(shares: Sequence[int], room: Sequence[int], total: int) -> list[int]:
-    """Webster's method in its own words: one seat after the other to the largest claim share / (2 count + 1)."""
-    count = [0] * len(shares)
-    for _ in range(total):
-        claims = [
-            Fraction(shares[i], 2 * count[i] + 1) if count[i] < room[i] else Fraction(-1) for i in range(len(shares))
-        ]
-        count[claims.index(max(claims))] += 1
-    return count
-
-
 def proportional(shares: Sequence[float], room: Sequence[float], total: float) -> list[float]:
     """Fractional counts min(room, scale * share) that add up to `total`, the scale found by bisection.
 
@@ -240,22 +228,6 @@ def proportional(shares: Sequence[float], room: Sequence[float], total: float) -
         else:
             high = scale
     return [min(r, high * s) for s, r in zip(shares, room, strict=True)]
-
-
-def layer_counts(shapes: Mapping[str, tuple[int, ...]], sparsity: float, scope: str) -> dict[str, int]:
-    """How many weights each layer keeps under a scope that decides this without looking at the scores."""
-    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    if scope == "layerwise":
-        return {name: round((1.0 - sparsity) * size) for name, size in sizes.items()}
-    keep = round((1.0 - sparsity) * sum(sizes.values()))
-    if scope == "erk":
-        shares = [sum(shape) for shape in shapes.values()]
-        return dict(zip(shapes, apportion(shares, list(sizes.values()), keep), strict=True))
-    first, *others = shapes
-    if not others:
-        return {first: keep}
-    rest = [sizes[name] for name in others]
-    return {first: sizes[first]} | dict(zip(others, apportion(rest, rest, keep - sizes[first]), strict=True))
 
 
 def prune_iteratively(problem, score: Callable[..., Values], sparsities: Sequence[float]) -> dict[str, Tensor]:
