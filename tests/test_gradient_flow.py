@@ -153,7 +153,7 @@ def test_grasps_prediction_is_the_sum_of_the_scores_that_it_removes():
 
 
 def test_masks_of_ones_change_nothing_and_bad_input_is_one_line():
-    problem = networks.problem("linear")
+    problem = networks.problem("conv_bn", dtype=torch.float32)
     ones = {n: torch.ones_like(w, dtype=torch.bool) for n, w in problem.weights.items()}
     result = grasp_prediction(problem, ones)
     assert (result.predicted, result.actual, result.actual_kept) == (0.0, 0.0, 0.0)

@@ -76,7 +76,7 @@ def grasp_prediction(problem: Problem, masks: Masks, temperature: float = 1.0) -
     $$ \|\nabla L(w + \delta)\|^2 - \|\nabla L(w)\|^2 = 2\, \delta^\top H g + O(\|\delta\|^2), \qquad \delta_j = -w_j $$
 
     for removed weights and 0 for kept ones (Wang et al. 2020, section 4.1, from which the score of equation 8 drops
-    the factor 2). The masks may come from any method. Cost: one Hessian-vector product and one gradient.
+    the factor 2). The masks may come from any method. Cost: one Hessian-vector product and two gradients.
 
     Args:
         problem: model, batches and loss; left untouched.
@@ -92,10 +92,11 @@ def grasp_prediction(problem: Problem, masks: Masks, temperature: float = 1.0) -
     """
     temperature = check_number("temperature", temperature, above=0.0)
     masked, weights = problem.masked_weights(masks), problem.weights
-    dense = hessian_product(problem, weights, lambda gradient: gradient, temperature=temperature)
+    dense_loss, dense = problem.gradient(weights, temperature=temperature)
     loss, gradient = problem.gradient(masked, temperature=temperature)
-    before, after, everywhere = _flow(dense.loss, dense.gradient), _flow(loss, gradient, masks), _flow(loss, gradient)
-    per_layer = {n: 2 * float(((masked[n] - w).double() * dense.product[n]).sum()) for n, w in weights.items()}
+    product = hessian_product(problem, weights, dense, temperature=temperature).product
+    before, after, everywhere = _flow(dense_loss, dense), _flow(loss, gradient, masks), _flow(loss, gradient)
+    per_layer = {n: 2 * float(((masked[n] - w).double() * product[n]).sum()) for n, w in weights.items()}
     return GraspPrediction(
         before=before,
         after=after,
