@@ -17,7 +17,7 @@ from tqdm import tqdm
 from pruneviz.arithmetic import exact_arithmetic
 from pruneviz.inputs import Batch
 from pruneviz.problem import Piece, Problem, Weights, derivative, leaves_of
-from pruneviz.scorers.hvp import Direction, HessianProduct
+from pruneviz.scorers.hvp import Direction, HessianProduct, add_up
 from pruneviz.scorers.kinks import held_kinks
 from pruneviz.scorers.twice import fast_second_derivatives
 
@@ -50,16 +50,13 @@ def difference_product(
         InputError: a loss that is not finite, or a network that runs other operations at the displaced weights.
     """
     *others, last = problem.pieces(batches)
-    total = 0.0
-    gradient = {name: torch.zeros_like(w) for name, w in values.items()}
-    product = {name: torch.zeros_like(w) for name, w in values.items()}
+    total, gradient, product = 0.0, Weights(), Weights()
     with exact_arithmetic(), fast_second_derivatives(), _bar(4 * len(others) + 3) as bar:
         for piece in (*others, last):
             leaves = leaves_of(values)
             with held_kinks() as kinks:
                 loss = problem.piece_loss(leaves, piece, temperature)
-            for sums, g in zip(gradient.values(), derivative(loss, leaves), strict=True):
-                sums += g
+            add_up(gradient, leaves, derivative(loss, leaves))
             total += float(loss.detach())
             bar.update()
         v = direction(gradient) if callable(direction) else direction
@@ -72,9 +69,7 @@ def difference_product(
             for e in (step, -step):
                 moved = {name: torch.add(w, v[name], alpha=e) for name, w in values.items()}
                 with held_kinks(kinks.decisions):
-                    displaced = _gradient(problem, moved, piece, temperature)
-                for sums, g in zip(product.values(), displaced, strict=True):
-                    sums.add_(g, alpha=0.5 / e)
+                    add_up(product, moved, _gradient(problem, moved, piece, temperature), 0.5 / e)
                 bar.update()
     return HessianProduct(total, gradient, product)
 

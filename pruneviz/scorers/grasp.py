@@ -12,7 +12,7 @@ from pruneviz.inputs import Batch, part_of, target_of
 from pruneviz.masks import Masks
 from pruneviz.problem import Problem, Weights
 from pruneviz.scorers.difference import difference_product
-from pruneviz.scorers.hvp import Direction, hessian_product
+from pruneviz.scorers.hvp import Direction, add_up, hessian_product
 from pruneviz.scorers.registry import Card, Scores, register
 
 VARIANTS = ("paper", "official", "synflow", "frankle")
@@ -100,12 +100,11 @@ def grasp(
     if variant == "official":
         weights = _redraw_linear(problem, weights, masks, seed)
         batches = [half for batch in batches for half in _halves_by_class(batch)]
-    product = {name: torch.zeros_like(w) for name, w in weights.items()}
+    product = Weights()
     for of_gradient, of_hessian in _pairs(variant, batches):
         part = _hessian_gradient(problem, weights, masks, of_gradient, of_hessian, temperature, mode)
-        for name, total in product.items():
-            total += part[name]
-    scores = {name: w * product[name] for name, w in weights.items()}
+        add_up(product, part, part.values())
+    scores = {name: w * product.pop(name) for name, w in weights.items()}
     return {name: s.abs() for name, s in scores.items()} if absolute else scores
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,9 +59,7 @@ def hessian_product(
     """
     *others, last = problem.pieces(batches)
     first_pass = others if callable(direction) else []
-    total = 0.0
-    gradient = {name: torch.zeros_like(w) for name, w in values.items()}
-    product = {name: torch.zeros_like(w) for name, w in values.items()}
+    total, gradient, product = 0.0, Weights(), Weights()
     rounds = [(piece, False) for piece in first_pass] + [(piece, True) for piece in (last, *others)]
     with exact_arithmetic(), fast_second_derivatives():
         for number, (piece, twice) in enumerate(tqdm(rounds, desc="H v", leave=False, disable=None, delay=5.0)):
@@ -70,10 +68,11 @@ def hessian_product(
             first = derivative(loss, leaves, create_graph=twice)
             if number <= len(others):  # each piece's first time
                 total += float(loss.detach())
-                _add(gradient, first)
+                add_up(gradient, leaves, first)
             if twice:
                 v = direction = direction(gradient) if callable(direction) else direction
-                _add(product, _along(first, v, leaves))
+                add_up(product, leaves, _along(first, v, leaves))
+            del loss, first  # and with them the graph, before the next one is made
     return HessianProduct(total, gradient, product)
 
 
@@ -93,6 +92,8 @@ def _along(gradient: Sequence[Tensor], direction: Mapping[str, Tensor], leaves: 
         ) from error
 
 
-def _add(sums: Weights, parts: Sequence[Tensor]) -> None:
-    for total, part in zip(sums.values(), parts, strict=True):
-        total.add_(part.detach())
+def add_up(sums: Weights, names: Iterable[str], parts: Iterable[Tensor], factor: float = 1.0) -> None:
+    """Add tensors to sums by name; never in place, because autograd may hand out one tensor twice."""
+    for name, part in zip(names, parts, strict=True):
+        scaled = part.detach() if factor == 1.0 else part.detach() * factor
+        sums[name] = sums[name] + scaled if name in sums else scaled
