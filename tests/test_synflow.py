@@ -304,6 +304,7 @@ def exact_convolutions(problem: pv.Problem, side: int) -> dict[str, Tensor]:
         (100, 4.0, False, "float64"),
         (100, 4.0, True, "float64"),
         (100, 0.1, False, "float64"),
+        (70, 0.1, True, "float64"),  # only the first layers underflow: later ones carry the flow of their biases
         (150, 60.0, False, "powers of two"),
         (150, 60.0, True, "powers of two"),
         (150, 0.003, False, "powers of two"),  # with biases scores of one network differ by more than float64 can tell
@@ -447,10 +448,11 @@ def test_an_ordinary_network_is_run_once_in_its_own_precision():
 
 
 def test_a_collapsed_network_scores_zero_everywhere():
-    problem = problem_of(drawn(mlp(5, 7, 3)), 5)
+    problem = problem_of(Counted(drawn(mlp(5, 7, 3))), 5)
     with pytest.warns(UserWarning, match="gives every weight the score 0"):
-        scores = pv.score("synflow", problem, masks={"0.weight": torch.zeros(7, 5, dtype=torch.bool)})
+        scores = pv.score("synflow", problem, masks={"network.0.weight": torch.zeros(7, 5, dtype=torch.bool)})
     assert not any(bool(s.any()) for s in scores.values())
+    assert problem.model.dtypes == [torch.float32, torch.float64]
 
 
 def test_no_more_than_one_layers_gradient_is_held_at_a_time():

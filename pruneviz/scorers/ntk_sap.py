@@ -25,7 +25,7 @@ CARD = Card(
     r"f(x;\, m \odot (\theta_r + \epsilon n_r)) \bigr\|^2\right|, \quad x, n_r \sim \mathcal{N}(0, 1)",
     source="Wang et al. (2023), section 5 and algorithm 1, with a new input and a new weight each time",
     citation="wang2023ntksap",
-    cost="about 2.4 for each resample of each of 20 steps, so about 12 with 5 resamples",
+    cost="about 2.3 for each resample of each of 20 steps, so about 11 for a step with 5 resamples",
     memory="one gradient, and the graphs of two forward passes",
     options={
         "epsilon": "size of the perturbation of the weights (default 0.01)",

@@ -21,7 +21,7 @@ CARD = Card(
     r"\quad R = \mathbf{1}^\top f(\mathbf{1};\, |\theta|)",
     source="Tanaka et al. (2020), equations 1 and 2 and algorithm 1: 100 steps, density falling exponentially",
     citation="tanaka2020synflow",
-    cost="about 1.2 for each of 100 steps, in gradients of a single example; 3 where float32 does not hold the flow",
+    cost="1.2 to 1.7 for each of 100 steps, in gradients of a single example; twice as much more in float64",
     memory="a copy of the parameters, and the gradient of one layer",
     disagreements=(
         "In float32 the flow overflows or underflows in deep networks. The authors' code has a switch to float64 that "
