@@ -43,6 +43,7 @@ FLOORS = [
         {"data", "sources", "split"},
         {"recipe"},
         {"inputs"},
+        {"losses"},
     ],
     [{"problem"}, {"allocate", "quotas", "select"}, {"schedule"}],
     [{"scorers"}, {"initialize"}, {"ablations"}, {"evaluate"}],
