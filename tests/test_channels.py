@@ -394,6 +394,37 @@ def test_networks_without_removable_channels_are_refused(name, says):
     assert "\n" not in str(caught.value)
 
 
+def test_channels_that_are_coupled_with_others_of_their_own_layer_stay():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.few, self.many, self.head = nn.Linear(4, 3), nn.Linear(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            few = self.few(x)
+            return self.head(F.relu(self.many(x) + torch.cat([few, few], 1)))
+
+    problem = pv.Problem(Twice(), [(torch.randn(5, 4), torch.arange(5) % 3)])
+    with pytest.raises(InputError, match=r"many\.weight: its channels cannot be taken out one by one"):
+        prune_channels(problem, 0.5, "snip")
+
+
+def test_buffers_that_a_forward_pass_changes_are_those_of_the_model():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 6), nn.Linear(6, 3)
+            self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+        def forward(self, x):
+            self.calls += 1
+            return self.second(F.relu(self.first(x)))
+
+    problem = pv.Problem(Counting(), [(torch.randn(5, 4), torch.arange(5) % 3)])
+    assert prune_channels(problem, 0.5, "snip").model.calls == 0
+    assert problem.model.calls == 0
+
+
 def test_a_network_that_tracing_misjudges_is_refused():
     class Flipped(nn.Module):
         def __init__(self):

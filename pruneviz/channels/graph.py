@@ -178,7 +178,6 @@ def _unfrozen_copy(model: nn.Module) -> nn.Module:
     """A copy whose output depends on all parameters: that is what tracing follows."""
     copied = copy.deepcopy(model)
     for parameter in copied.parameters():
-        parameter.grad = None
         if parameter.is_floating_point():
             parameter.requires_grad_(True)
     return copied
