@@ -221,6 +221,19 @@ def test_without_a_schedule_it_takes_twenty_steps(monkeypatch):
     assert len(given) == 20
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", ["conv_bn", "residual", "transformer"])
+def test_a_gpu_gets_the_same_draws_and_gives_the_same_scores(name):
+    problem = networks.problem(name)
+    masks = networks.random_masks(problem)
+    batches = [(x.cuda(), y.cuda()) for x, y in problem.batches]
+    on_gpu = pv.Problem(copy.deepcopy(problem.model).cuda(), batches)
+    scores = networks.score("ntk_sap", on_gpu, masks={n: m.cuda() for n, m in masks.items()})
+    assert all(s.is_cuda for s in scores.values())
+    close({n: s.cpu() for n, s in scores.items()}, networks.score("ntk_sap", problem, masks=masks), rtol=1e-9)
+
+
 # Redrawn values and statistics ---------------------------------------------------------------------------
 
 

@@ -389,6 +389,35 @@ def test_a_deep_float64_model_needs_powers_of_two_only():
     assert set(network.dtypes) == {torch.float64}
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("scale", [1.0, 4.0, 60.0], ids=["float32", "float64", "powers of two"])
+def test_a_gpu_gives_the_same_scores(scale):
+    model = drawn(convolutions(20 if scale == 1.0 else 150, bias=True), scale=scale)
+    expected = pv.score("synflow", problem_of(model, 2, 2, 2))
+    x, y = torch.zeros(2, 2, 2, 2, device="cuda"), torch.tensor([0, 1], device="cuda")
+    scores = pv.score("synflow", pv.Problem(copy.deepcopy(model).cuda(), [(x, y)]))
+    assert all(s.is_cuda for s in scores.values())
+    agree({n: s.cpu() for n, s in scores.items()}, {n: s.double().log2() for n, s in expected.items()})
+
+
+def test_a_gate_that_the_flow_saturates_scores_zero():
+    """A hard sigmoid is flat beyond 3, where the flow through absolute weights is."""
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+            nn.init.constant_(self.gate.weight, -1.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(x * F.hardsigmoid(self.gate(x)))
+
+    scores = pv.score("synflow", problem_of(Gated(), 4))
+    assert not bool(scores["gate.weight"].any())
+    assert bool(scores["head.weight"].all())
+
+
 class Blocks(nn.Module):
     """Residual blocks with batch normalization, whose scale may start at zero as in many libraries."""
 

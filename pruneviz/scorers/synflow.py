@@ -38,7 +38,8 @@ CARD = Card(
         "means included. Batch normalization is in evaluation mode whatever the problem says: their default.",
         "Bias-free networks with ReLU conserve flow: all layers have the same sum of scores. Normalization that "
         "centres (LayerNorm, running means) and activations that saturate do not; transformers get the same "
-        "|w dR/dw|, but it is no flow there. Where ones make all tokens equal, queries and keys score zero.",
+        "|w dR/dw|, but it is no flow there. Where ones make all tokens equal, queries and keys score zero, "
+        "and so do the weights behind a gate that the flow saturates, as in MobileNetV3.",
         "Networks that take tokens have no input of ones: they are refused.",
     ),
     needs_data=False,
