@@ -19,8 +19,8 @@ from torch import Tensor
 from pruneviz.errors import InputError, check_choice, check_sparsity
 from pruneviz.masks import Masks, collapsed
 from pruneviz.quotas import QUOTAS, Layer, sparsity_of
+from pruneviz.select import in_parts, keep_largest_of
 from pruneviz.select import keep_largest as keep_largest
-from pruneviz.select import keep_largest_of
 
 SCOPES = ("global", *QUOTAS)
 
@@ -135,7 +135,7 @@ def _check_scores(scores: Mapping[str, Tensor]) -> None:
         if score.dtype not in (*_FLOATS, *_WHOLE):
             accepted = ", ".join(map(str, (*_FLOATS, *_WHOLE)))
             raise InputError(f"the scores of {name!r} have dtype {score.dtype}; accepted: {accepted}")
-        if score.numel() and bool(torch.isnan(score.max())):
+        if any(part.numel() and bool(part.max().isnan()) for part in in_parts(score.detach())):
             bad = int(torch.isnan(score).sum())
             raise InputError(f"{bad} of the {score.numel()} scores of {name!r} are NaN; scores must be numbers")
 

@@ -55,7 +55,7 @@ def keep_largest_of(scores: Sequence[Tensor], keep: int) -> list[Tensor]:
     masks = []
     for score, parts in zip(scores, keys, strict=True):
         mask = torch.empty(score.shape, dtype=torch.bool, device=score.device)
-        for kept, part in zip(_in_parts(mask), parts, strict=True):
+        for kept, part in zip(in_parts(mask), parts, strict=True):
             torch.gt(part, threshold, out=kept)
             if missing:
                 missing -= _keep_first(kept, part == threshold, missing)
@@ -108,7 +108,7 @@ class _Keys:
     dtype: torch.dtype
 
     def __iter__(self) -> Iterator[Tensor]:
-        for part in _in_parts(self.score):
+        for part in in_parts(self.score):
             values = part.to(self.dtype)
             if not self.dtype.is_floating_point:
                 yield values.long()
@@ -119,7 +119,7 @@ class _Keys:
             yield torch.where(bits < 0, negative_zero - bits, bits)
 
 
-def _in_parts(tensor: Tensor) -> tuple[Tensor, ...]:
+def in_parts(tensor: Tensor) -> tuple[Tensor, ...]:
     """The entries in order, in vectors of limited length."""
     parts: tuple[Tensor, ...] = tensor.reshape(-1).split(_CHUNK.get(tensor.device.type, _CHUNK_ELSEWHERE))
     return parts
