@@ -126,11 +126,11 @@ def test_a_score_with_the_weight_as_a_factor_sees_the_centre_of_delta_kernels_on
 def test_every_direction_is_equally_likely(rule):
     """A QR decomposition whose signs are left as they fall prefers some: its first entry is never positive."""
     layer = nn.Conv2d(3, 3, 1)
-    entries = torch.stack([drawn(layer, rule, seed).flatten() for seed in range(400)]).double()
+    entries = torch.stack([drawn(layer, rule, seed).flatten() for seed in range(200)]).double()
     # Each entry of a uniformly drawn 3 x 3 matrix has mean 0 and variance 1/3.
-    assert entries.mean(0).abs().max() < 4.5 * math.sqrt(1 / 3 / 400)
+    assert entries.mean(0).abs().max() < 4.5 * math.sqrt(1 / 3 / 200)
     # Its square has mean 1/3 and variance 3 / 15 - 1/9.
-    assert (entries.square().mean(0) - 1 / 3).abs().max() < 4.5 * math.sqrt((3 / 15 - 1 / 9) / 400)
+    assert (entries.square().mean(0) - 1 / 3).abs().max() < 4.5 * math.sqrt((3 / 15 - 1 / 9) / 200)
 
 
 def test_groups_are_drawn_independently():
@@ -321,14 +321,14 @@ def test_steps_of_fixed_length_are_those_of_the_authors(name):
     assert result.distance["weight"] == pytest.approx(min(history), rel=1e-8)
 
 
-@pytest.mark.parametrize("density", [0.1, 0.3, 0.7])
+@pytest.mark.parametrize("density", [0.1, 0.4])
 @pytest.mark.parametrize("name", [*TWINS, "wide"])
 def test_the_authors_descent_gets_no_closer_than_this_one(name, density):
     """By more than a hundredth of the distance of a zero matrix; with other masks the two may end in other minima."""
     layer = (TWINS[name] if name in TWINS else lambda: nn.Conv2d(6, 16, 3))().double()
     mask = some(layer, density, seed=len(name))["weight"]
     ours = approximate_isometry(layer, {"weight": mask})
-    history, _ = reference.authors_descent(layer.weight.detach(), mask, 1500)
+    history, _ = reference.authors_descent(layer.weight.detach(), mask, 1000)
     assert ours.distance["weight"] <= min(history) + 0.01 * math.sqrt(len(mask))
     assert ours.steps["weight"] < 1000
 
@@ -577,7 +577,7 @@ def test_bad_arguments_give_one_clear_line(arguments, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30, 1e10])
 def test_weights_that_cannot_be_squared_are_named_unless_they_are_removed(value):
     layer = nn.Linear(3, 3)
     with torch.no_grad():
