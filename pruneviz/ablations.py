@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from pruneviz.allocate import keep_largest
 from pruneviz.errors import InputError, check_choice, check_seed
 from pruneviz.inputs import check_model
 from pruneviz.masks import Masks
 from pruneviz.models import init as _init
+from pruneviz.select import keep_largest
 
 _CONSTANT = (_NormBase, nn.LayerNorm, nn.GroupNorm)  # layers that start without chance: scale 1, shift 0
 

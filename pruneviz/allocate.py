@@ -19,8 +19,7 @@ from torch import Tensor
 from pruneviz.errors import InputError, check_choice, check_sparsity
 from pruneviz.masks import Masks, collapsed
 from pruneviz.quotas import QUOTAS, Layer, sparsity_of
-from pruneviz.select import in_parts, keep_largest_of
-from pruneviz.select import keep_largest as keep_largest
+from pruneviz.select import in_parts, keep_largest, keep_largest_of
 
 SCOPES = ("global", *QUOTAS)
 

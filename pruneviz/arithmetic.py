@@ -1,4 +1,4 @@
-"""In which arithmetic scores and probes are computed: exact, repeatable, and twice differentiable."""
+"""In which arithmetic scores and probes are computed: exact and repeatable."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 
 
 @contextmanager
@@ -24,7 +21,6 @@ def exact_arithmetic() -> Iterator[None]:
         repeatable_kernels(),
         sdpa_kernel(SDPBackend.MATH),  # the fused kernels of attention have no second derivative
         _composed_attention(),
-        _SecondDerivatives(),
         _full_precision(),
     ):
         yield
@@ -59,23 +55,6 @@ def _full_precision() -> Iterator[None]:
     finally:
         for backend, precision in reduced:
             backend.fp32_precision = precision
-
-
-class _SecondDerivatives(TorchFunctionMode):
-    """Functions whose kernels torch can differentiate only once are computed from others, which it can.
-
-    The hard sigmoid of MobileNetV3 is the one that the networks of torchvision have.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is F.hardsigmoid:
-            return _hardsigmoid(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
-def _hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
-    value = F.relu6(input + 3) / 6
-    return input.copy_(value) if inplace else value
 
 
 @contextmanager

@@ -84,8 +84,8 @@ def approximate_isometry(
             a mask of True makes a layer orthogonal.
         steps: at most so many for each layer. One costs four products of the size of `W W^T`.
         tolerance: of the stopping rule, without unit.
-        lr: the authors' way, with steps of this length on the distance (0.1 there). The weights of the smallest
-            distance on the way are returned, not the last ones.
+        lr: the authors' way, with steps of this length on the distance (0.1 there). The stopping rule is the same, for
+            the smallest distance so far, whose weights are returned: not the last ones.
         progress: show a bar over the layers on a terminal.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pruneviz.allocate import allocate, cut
+from pruneviz.allocate import cut, warn_of_collapse
 from pruneviz.errors import InputError, check_choice
 from pruneviz.masks import Masks
 from pruneviz.problem import Problem
@@ -57,9 +57,11 @@ def prune(
     if not steps:
         raise InputError(f"the schedule {schedule!r} has no steps")
     masks: Masks | None = None
-    for step in steps[:-1]:
-        masks = cut(_compete(scorer, problem, masks, options), step, scope, minimum)
-    return allocate(_compete(scorer, problem, masks, options), steps[-1], scope, minimum)
+    final = cut(problem.weights, steps[-1], scope, minimum)  # what cannot be reached is refused before the work
+    for step in steps:
+        masks = final = cut(_compete(scorer, problem, masks, options), step, scope, minimum)
+    warn_of_collapse(final, stacklevel=3)
+    return final
 
 
 def _compete(scorer: str, problem: Problem, masks: Masks | None, options: Mapping[str, Any]) -> Scores:

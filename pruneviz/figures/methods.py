@@ -17,7 +17,7 @@ DENSE = "dense"
 SETTING = ("dataset", "fraction", "model", "width", "init", "recipe", "precision")
 # Choices that are part of a method's name only where the methods differ in them.
 _SCORING = {"batchnorm": "batch norm in {} mode", "per_class": "{} images per class", "batches": "{} scoring batches"}
-_SCOPES = {"erk": "ERK"}
+_SCOPES = {"erk": "ERK", "smart_ratio": "smart-ratios", "smart_ratio_vgg": "smart-ratios for VGG"}
 # Baselines first, then by year; a scorer of one's own comes after these.
 _ORDER = ("random", "magnitude", "snip", "grasp", "synflow", "force", "prospr", "ntk_sap")
 

@@ -2,7 +2,8 @@
 
 PyTorch composes the second derivative of batch normalization of some forty passes over the activations, and that
 of a convolution with respect to its weight of a convolution with an image-sized kernel. Both have a short
-form, which is taken here. On a CPU, convolutions in float32 get their channels last, which with few channels is
+form, which is taken here. The hard sigmoid, which PyTorch differentiates only once, is composed of what it can
+differentiate again. On a CPU, convolutions in float32 get their channels last, which with few channels is
 several times faster. The functions are the same, to rounding; what does not fit takes its usual road.
 """
 
@@ -35,6 +36,8 @@ class fast_second_derivatives(TorchFunctionMode):
             return _convolution(func, *args, **kwargs)
         if func is F.batch_norm:
             return _batch_norm(*args, **kwargs)
+        if func is F.hardsigmoid:
+            return _hardsigmoid(*args, **kwargs)
         if func is Tensor.view and _channels_last(args[0]):
             try:
                 return func(*args, **kwargs)
@@ -103,3 +106,8 @@ def _batch_norm(
         if running is not None:
             running.lerp_(batch.flatten(), momentum)
     return torch.addcmul(shift, u, scale)
+
+
+def _hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    value = F.relu6(input + 3) / 6
+    return input.copy_(value) if inplace else value

@@ -142,7 +142,7 @@ class Cuts:
 def title(method: str) -> str:
     """What readers call "scorer:scope": the scorer's title, with the scope if it is not global."""
     scorer, scope = _parsed(method)
-    words = {"erk": "ERK"}
+    words = {"erk": "ERK", "smart_ratio": "smart-ratios", "smart_ratio_vgg": "smart-ratios for VGG"}
     named = scorers()[scorer].title
     # A random score is the same everywhere: its scope is all that tells random masks apart.
     return named if scope == "global" and scorer != "random" else f"{named} ({words.get(scope, scope)})"

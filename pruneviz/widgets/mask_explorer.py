@@ -10,7 +10,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from pruneviz.allocate import allocate
+from pruneviz.allocate import cut
 from pruneviz.errors import InputError, check_choice, check_sparsity
 from pruneviz.masks import Masks
 from pruneviz.problem import Problem
@@ -97,7 +97,7 @@ class MaskExplorer(anywidget.AnyWidget):
     @property
     def masks(self) -> Masks:
         """The masks that are shown, exactly those of `pruneviz.allocate`: parameter name to boolean tensor."""
-        return allocate(self.scores, self.sparsity, self._cuts.methods[self.method][1])
+        return cut(self.scores, self.sparsity, self._cuts.methods[self.method][1])
 
     @property
     def scores(self) -> Scores:
