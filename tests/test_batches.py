@@ -116,9 +116,7 @@ def test_a_batch_that_cannot_be_used_is_one_line(batch, says):
 def test_a_temperature_needs_an_output_that_can_be_divided():
     model, left, right, y = two_inputs()
     problem = pv.Problem(model, [(left, right, y)], loss=of_output)
-    with pytest.raises(
-        InputError, match=r"a dict, which temperature 200 cannot divide; accepted: temperature=1"
-    ):
+    with pytest.raises(InputError, match=r"a dict, which temperature 200 cannot divide; accepted: temperature=1"):
         pv.score("grasp", problem)
     assert pv.score("grasp", problem, temperature=1.0)["a.weight"].any()
 
