@@ -100,9 +100,9 @@ def ntk(
         progress: whether to show a bar on stderr, if that is a terminal.
 
     Returns:
-        An `NtkResult`. Everything is computed in the model's dtype, except the spectrum. In float32 a kernel's
-        entries are right to about 1e-6 of the largest, so that smaller eigenvalues than that, and the condition
-        number, need a model in float64.
+        An `NtkResult`. Everything is computed in the model's dtype, except the spectrum. In float32 the derivatives
+        themselves make a kernel right to about 1e-5 of its largest entry: smaller eigenvalues than that, and the
+        condition number, need a model in float64.
 
     Raises:
         InputError: a budget that is too small, saying which would do; a mask that does not fit; outputs that are not

@@ -83,7 +83,7 @@ def ntk_top(
         progress: whether to show a bar on stderr, if that is a terminal.
 
     Returns:
-        An `NtkTop`. With a model in float32, eigenvalues below about 1e-6 of the largest are rounding.
+        An `NtkTop`. With a model in float32, eigenvalues below about 1e-5 of the largest are rounding.
 
     Raises:
         InputError: a k that is larger than the kernel; else as `ntk`.
