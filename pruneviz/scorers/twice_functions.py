@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 _Gradients = tuple[Tensor | None, ...]
 
@@ -43,9 +42,9 @@ class _ConvolutionBackward(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, vx: Tensor | None, vw: Tensor | None, vb: Tensor | None) -> _Gradients:
         """The derivatives of <dy, B(vx, w) + B(x, vw) + vb> with respect to dy, x and w."""
+        _refuse_third_derivatives()
         dy, x, w = ctx.saved_tensors
         aten, how = torch.ops.aten, ctx.how
         ddy = dx = dw = None
@@ -103,13 +102,13 @@ class _NormalizedBackward(torch.autograd.Function):
         return dx
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, v: Tensor) -> _Gradients:
         """The derivatives of <v, dx> at ds = 0 with respect to du, u and s.
 
         What goes along u is handed to s, so that dx, which others keep as well, does in the place of du; exact
         because mean(u) = 0 and mean(u^2) = 1 - eps s^2.
         """
+        _refuse_third_derivatives()
         u, s, dx, inner = ctx.saved_tensors
         along = (v * u).mean(ctx.dims, keepdim=True)
         ddu = _projected(v, u, s, along, ctx.dims)
@@ -121,3 +120,9 @@ class _NormalizedBackward(torch.autograd.Function):
 def _projected(v: Tensor, u: Tensor, s: Tensor, along: Tensor, dims: list[int]) -> Tensor:
     """The part of s v that has mean 0 and, where `along` is mean(v u), almost none along u."""
     return torch.addcmul(-s * v.mean(dims, keepdim=True), v, s).addcmul_(u, -s * along)
+
+
+def _refuse_third_derivatives() -> None:
+    # Not `once_differentiable`: its error lies beside the path to the inputs of `autograd.grad`, which then is silent.
+    if torch.is_grad_enabled():
+        raise RuntimeError("fast_second_derivatives has no third ones; leave the context, or do without create_graph")
