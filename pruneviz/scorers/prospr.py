@@ -23,8 +23,8 @@ CARD = Card(
     ),
     source="Alizadeh et al. (2022), algorithm 1; lr and momentum as in the authors' example",
     citation="alizadeh2022prospr",
-    cost="about 4 per step and 1 for the last loss; first order 1 per step and 1; lean about 5 per step and 1 "
-    "(ResNet-20 on a CPU, `benchmarks/scorers.py`)",
+    cost="in units of one batch about 11 for 3 steps, 12 lean, 4 to first order (ResNet-20 on a CPU, "
+    "`benchmarks/scorers.py`)",
     memory="the graphs of all steps; lean: the graph of one step, and the parameters once per step",
     options={
         "steps": "M, the steps of SGD before the loss that is differentiated (default 3)",
