@@ -85,7 +85,7 @@ def test_forms_are_contractions_of_the_full_kernel(name, form):
     "layer",
     [
         nn.Conv1d(4, 6, 3, stride=2, padding=1, padding_mode="circular"),
-        nn.Conv1d(4, 6, 2, padding="same"),
+        nn.Conv1d(4, 6, 3, padding="same"),
         nn.Conv2d(4, 6, 3, padding=1),
         nn.Conv2d(4, 6, (3, 2), stride=(1, 2), padding=(0, 1), dilation=(2, 1)),
         nn.Conv2d(4, 6, (2, 3), stride=(2, 1), groups=2, padding_mode="reflect", padding=1),
@@ -478,6 +478,11 @@ def test_a_layer_whose_derivatives_are_not_finite_is_named():
     with torch.no_grad():
         huge[0].weight.fill_(1e308)
     assert "'1.weight' are not finite" in message_of(lambda: ntk(of_model(huge, x)))
+
+
+def test_entries_that_overflow_are_refused():
+    problem = of_model(nn.Linear(2, 2), torch.full((3, 2), 1e30))
+    assert "too large for torch.float32" in message_of(lambda: ntk(problem))
 
 
 class Pair(nn.Linear):

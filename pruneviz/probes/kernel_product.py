@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from pruneviz.errors import InputError
 from pruneviz.probes.jacobian import GIB, Jacobian, Rows
-from pruneviz.probes.jacobian_blocks import fill
+from pruneviz.probes.jacobian_blocks import check_finite, fill
 from pruneviz.problem import Weights
 
 _AT_ONCE, _AT_ONCE_ELSEWHERE = 64, 512  # examples in one pass that forms no columns; on a CPU, on a GPU
@@ -111,6 +111,8 @@ class KernelProduct:
                 for part, total, g in zip(parts, sums, found, strict=True):
                     if g is not None:
                         total[i] += part.of(g)
+            for part, total in zip(parts, sums, strict=True):
+                check_finite(total, part, rows)
         return sums
 
     def _times(self, u: list[Tensor]) -> Tensor:

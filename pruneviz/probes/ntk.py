@@ -116,6 +116,8 @@ def ntk(
         plan = _plan(view, outputs, budget)
         with torch.no_grad():
             kernel = _kernel(view, plan, outputs, progress)
+            if not math.isfinite(torch.diagonal(kernel, dim1=-2, dim2=-1).sum()):
+                raise InputError(f"the kernel's entries are too large for {kernel.dtype}; accepted: a model in float64")
             eigenvalues = torch.stack([_spectrum(block) for block in kernel.view(-1, *kernel.shape[-2:])])
         eigenvalues = eigenvalues if outputs == "class" else eigenvalues[0]
     largest, smallest = eigenvalues[..., 0], eigenvalues[..., -1]
