@@ -72,7 +72,6 @@ def hessian_product(
             if twice:
                 v = direction = direction(gradient) if callable(direction) else direction
                 add_up(product, leaves, _along(first, v, leaves))
-            del loss, first  # and with them the graph, before the next one is made
     return HessianProduct(total, gradient, product)
 
 

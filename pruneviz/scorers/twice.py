@@ -72,7 +72,7 @@ def _convolution(
 
 
 def _sizes(size: int | Sequence[int], dims: int) -> list[int]:
-    return [size] * dims if isinstance(size, int) else list(size) * (dims // len(size))
+    return [size] * dims if isinstance(size, int) else list(size)
 
 
 def _channels_last(x: Tensor) -> bool:
