@@ -77,7 +77,10 @@ def plain(problem: pv.Problem) -> tuple[dict[str, torch.Tensor], dict[str, torch
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(BUILD))
 def test_snip_and_grasp_on_the_networks_that_people_use(name):
-    problem = pv.Problem(network(name), [batch()])
+    model, (x, y) = network(name), batch()
+    if name == "resnet50":  # 53 batch normalizations of few pixels: float32 is off by a tenth, whatever computes it
+        model, x = model.double(), x.double()
+    problem = pv.Problem(model, [(x, y)])
     if name in LAYERS:
         assert len(problem.names) == LAYERS[name]
     snip, grasp = plain(problem)
@@ -95,9 +98,13 @@ def test_snip_and_grasp_on_the_networks_that_people_use(name):
 def test_every_other_scorer_on_a_transformer_and_a_mobile_network(name, scorer):
     problem = pv.Problem(network(name), [batch(0), batch(1)])
     scores = networks.score(scorer, problem)
-    for layer, s in scores.items():
-        assert s.shape == problem.weights[layer].shape
-        assert s.any(), layer
+    assert all(s.shape == problem.weights[layer].shape for layer, s in scores.items())
+    silent = {layer for layer, s in scores.items() if not s.any()}
+    if (name, scorer) == ("mobilenet_v3_small", "synflow"):
+        # The flow of absolute weights saturates the hard sigmoids of squeeze and excitation: no derivative passes.
+        assert silent == {layer for layer in scores if ".fc" in layer}
+    else:
+        assert not silent
 
 
 def test_a_head_that_starts_at_zero_is_said_to_leave_nothing_to_rank():
