@@ -13,6 +13,7 @@ from pruneviz.masks import Masks
 from pruneviz.problem import Problem
 from pruneviz.schedule import Schedule, parse
 from pruneviz.scorers import Scores, score, scorers
+from pruneviz.scorers.registry import check_problem
 
 
 def prune(
@@ -51,6 +52,7 @@ def prune(
     Warns:
         LayerCollapseWarning: naming the layers of which nothing is kept at the end.
     """
+    check_problem(problem)
     card = scorers()[check_choice("scorer", scorer, scorers())]
     chosen = card.schedule if schedule is None else schedule
     steps = (parse(chosen) if isinstance(chosen, str) else chosen).sparsities(sparsity)

@@ -185,8 +185,7 @@ def score(name: str, problem: Problem, *, masks: Masks | None = None, **options:
             scorer that does not return what it should.
     """
     check_options(name, options)
-    if not isinstance(problem, Problem):
-        raise InputError(f"problem is a {type(problem).__name__}; wrap it: pruneviz.Problem(model, batches)")
+    check_problem(problem)
     with exact_arithmetic():
         result = _REGISTRY[name][1](problem, masks, **options)
     scores = _checked(name, result, problem)
@@ -202,6 +201,16 @@ def score(name: str, problem: Problem, *, masks: Masks | None = None, **options:
             stacklevel=2,
         )
     return scores
+
+
+def check_problem(problem: object) -> None:
+    """See that what is to be scored is a problem.
+
+    Raises:
+        InputError: anything else, such as a model.
+    """
+    if not isinstance(problem, Problem):
+        raise InputError(f"problem is a {type(problem).__name__}; wrap it: pruneviz.Problem(model, batches)")
 
 
 def _cause(problem: Problem, masks: Masks | None, layer: str) -> str:
