@@ -164,6 +164,9 @@ def test_micro_batches_bound_the_memory_and_change_nothing_else(mode):
     model = nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1152, 3)
     )
+    with torch.no_grad():
+        for p in model.parameters():
+            p.normal_(0.0, 0.1, generator=generator)
     batch = torch.randn(64, 3, 16, 16, generator=generator), torch.arange(64) % 3
     peaks, found = [], []
     for size in (None, 32, 16, 8):
@@ -173,7 +176,7 @@ def test_micro_batches_bound_the_memory_and_change_nothing_else(mode):
     for larger, smaller in pairwise(peaks):
         assert 0.45 <= smaller / larger <= 0.62
     for product in found[1:]:
-        assert relative(product, found[0]) < (1e-5 if mode == "exact" else 2e-3)
+        assert relative(product, found[0]) < (1e-5 if mode == "exact" else 0.01)
 
 
 # Functions with cheap second derivatives ---------------------------------------------------------------------
@@ -344,7 +347,8 @@ def test_held_activations_are_torchs_where_they_were_noted_and_smooth_beyond(nam
         noted = function(x)
     assert len(kinks.decisions) == 1
     assert noted.dtype == dtype
-    near = {"rtol": 1e-6, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 1e-13, "atol": 1e-13}
+    digits = 6 if dtype == torch.float32 else 7 if name == "hardsigmoid" else 13  # torch rounds its sixth to float32
+    near = {"rtol": 10.0**-digits, "atol": 10.0**-digits}
     torch.testing.assert_close(noted, usual, **near)
     weights = torch.linspace(-1.0, 2.0, usual.numel(), dtype=dtype).view(usual.shape)
     slopes = [torch.autograd.grad((value * weights).sum(), x)[0] for value in (noted, usual)]
