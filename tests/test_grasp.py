@@ -5,6 +5,7 @@ over batches are part of them.
 """
 
 import networks
+import published
 import pytest
 import reference
 import torch
@@ -12,6 +13,7 @@ from networks import close
 from torch import nn
 
 import pruneviz as pv
+from pruneviz.errors import InputError
 
 VARIANTS = ("paper", "official", "synflow", "frankle")
 TWINS = {
@@ -216,3 +218,116 @@ def test_official_grasp_scores_other_linear_weights_than_the_models():
     assert not torch.equal(paper[0]["8.weight"], paper[1]["8.weight"])
     other_seed = pv.score("grasp", problem, variant="official", seed=1)
     assert not torch.equal(official[0]["8.weight"], other_seed["8.weight"])
+
+
+# A weight is really removed ----------------------------------------------------------------------------------
+
+#: Spearman's rank correlation, at least: of all weights, and of the smaller half, for which first order is meant.
+RANKS = {"conv_bn": (0.7, 0.7), "tied": (0.55, 0.8), "mlp_relu": (0.5, 0.75)}
+
+
+def ranks(values):
+    return values.argsort().argsort().double()
+
+
+def correlation(a, b):
+    return float(torch.corrcoef(torch.stack([ranks(a), ranks(b)]))[0, 1])
+
+
+@pytest.mark.parametrize("name", networks.IDS)
+def test_grasp_ranks_weights_by_what_the_gradient_norm_loses_without_them(name):
+    """Half of ||g||^2 before, minus after one weight is set to zero; the score is the first order of this."""
+    problem = networks.problem(name)
+    network = reference.Network(problem)
+    dense = reference.flat(network.dense)
+
+    def half_norm(vector):
+        return 0.5 * float(network.gradient(vector, None, 1.0).square().sum())
+
+    before = half_norm(dense)
+    lost = torch.tensor([before - half_norm(dense.index_fill(0, torch.tensor(j), 0.0)) for j in range(len(dense))])
+    score = reference.flat(pv.score("grasp", problem, temperature=1.0))
+    small = dense.abs() <= dense.abs().median()
+    of_all, of_small = RANKS.get(name, (0.75, 0.9))
+    assert correlation(score, lost) >= of_all
+    assert correlation(score[small], lost[small]) >= of_small
+
+
+@pytest.mark.parametrize("name", networks.SCALE_INVARIANT)
+def test_the_scores_of_a_layer_before_batch_normalization_add_up_to_its_gradient_norm_however_it_is_cut(name):
+    """<w, H G> = -||G_l||^2 with sums over batches or micro-batches alike, and to its error by differences."""
+    whole = networks.problem(name, sizes=(6, 6))
+    for micro_batch in (None, 3):
+        problem = pv.Problem(whole.model, whole.batches, micro_batch=micro_batch)
+        _, g = problem.gradient(problem.weights, temperature=3.0)
+        for mode, rel in (("exact", 1e-8), ("difference", 1e-4)):
+            scores = pv.score("grasp", problem, temperature=3.0, mode=mode)
+            for layer in networks.CASES[name].scale_invariant:
+                assert float(scores[layer].sum()) == pytest.approx(-float(g[layer].square().sum()), rel=rel)
+
+
+# Options ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_absolute_is_the_size_of_the_final_score(variant):
+    problem = networks.problem("conv_bn", sizes=(5, 4, 3))
+    signed = pv.score("grasp", problem, variant=variant)
+    absolute = pv.score("grasp", problem, variant=variant, absolute=True)
+    assert all(torch.equal(absolute[n], s.abs()) for n, s in signed.items())
+    assert any(bool((s < 0).any()) for s in signed.values())
+
+
+def test_absolute_masks_of_the_linear_model_by_hand():
+    # scores [[1, -8], [0, 36]]
+    masks = pv.prune(linear_problem(), "grasp", 0.5, temperature=1.0, absolute=True)
+    assert masks["weight"].tolist() == [[False, True], [False, True]]
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["dense", "masked"])
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", ["conv_bn", "mlp_relu", "tied"])
+def test_each_variant_by_differences_is_its_own_twin(name, variant, masked):
+    problem = networks.problem(name, sizes=(5, 4, 3))
+    masks = networks.random_masks(problem) if masked else None
+    scores = pv.score("grasp", problem, masks=masks, variant=variant, mode="difference")
+    close(scores, TWINS[variant](problem, masks), rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["exact", "difference"])
+@pytest.mark.parametrize("variant", ["paper", "synflow", "frankle"])
+@pytest.mark.parametrize("micro_batch", [1, 2, 4])
+@pytest.mark.parametrize("name", ["conv_bn", "mlp_relu", "attention"])
+def test_without_batch_statistics_micro_batches_give_the_score_of_whole_ones(name, micro_batch, variant, mode):
+    whole = networks.problem(name, sizes=(5, 7), batchnorm="eval")
+    parts = pv.Problem(whole.model, whole.batches, batchnorm="eval", micro_batch=micro_batch)
+    scores = pv.score("grasp", parts, variant=variant, mode=mode)
+    close(scores, pv.score("grasp", whole, variant=variant), rtol=1e-10 if mode == "exact" else 1e-5)
+
+
+def test_with_batch_statistics_micro_batches_are_another_loss():
+    whole = networks.problem("conv_bn", sizes=(6,))
+    parts = pv.Problem(whole.model, whole.batches, micro_batch=3)
+    ours, theirs = pv.score("grasp", parts), pv.score("grasp", whole)
+    assert not torch.allclose(ours["0.weight"], theirs["0.weight"], rtol=0.01, atol=0)
+    (x, y) = whole.batches[0]
+    halves = pv.Problem(whole.model, [(x[:3], y[:3]), (x[3:], y[3:])])  # each counts fully here, and half there
+    close(ours, {n: s / 4 for n, s in pv.score("grasp", halves).items()}, rtol=1e-10)
+
+
+def test_the_plain_recipe_of_the_benchmark_has_the_same_scores():
+    for name in ("conv_bn", "residual"):
+        problem = networks.problem(name, sizes=(6, 4))
+        close(pv.score("grasp", problem), published.grasp(problem.model, problem.batches), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"mode": "differences"}, "mode of grasp 'differences' is not known; did you mean 'difference'"),
+        ({"absolute": 1}, "absolute of grasp 1 is not accepted: give true or false"),
+    ],
+)
+def test_a_bad_option_is_one_line(options, says):
+    with pytest.raises(InputError, match=says):
+        pv.score("grasp", networks.problem("bias_free"), **options)
