@@ -9,6 +9,7 @@ import published
 import pytest
 import reference
 import torch
+from measure import peak_bytes
 from networks import close
 from torch import nn
 
@@ -303,6 +304,17 @@ def test_without_batch_statistics_micro_batches_give_the_score_of_whole_ones(nam
     parts = pv.Problem(whole.model, whole.batches, batchnorm="eval", micro_batch=micro_batch)
     scores = pv.score("grasp", parts, variant=variant, mode=mode)
     close(scores, pv.score("grasp", whole, variant=variant), rtol=1e-10 if mode == "exact" else 1e-5)
+
+
+def test_differences_need_less_memory_than_the_exact_score_and_little_more_than_a_gradient():
+    generator = torch.Generator().manual_seed(0)
+    batch = torch.randn(20, 3, 32, 32, generator=generator), torch.arange(20) % 10
+    problem = pv.Problem(pv.models.create("resnet20"), [batch])
+    gradient = peak_bytes(lambda: problem.gradient(problem.weights))
+    exact = peak_bytes(lambda: pv.score("grasp", problem))
+    difference = peak_bytes(lambda: pv.score("grasp", problem, mode="difference"))
+    assert difference < 1.6 * gradient
+    assert difference < 0.8 * exact
 
 
 def test_with_batch_statistics_micro_batches_are_another_loss():
