@@ -307,14 +307,18 @@ class Traps(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.kind == "flipped batch":
             x = x.flip(0)
+        x = x * 1
         h = self.conv(x)
+        if self.kind == "in place on the first input":
+            x += 1  # autograd refuses to differentiate this
         if self.kind == "in place on the output":
             h = self.inplace(h)
         h = torch.tanh(self.norm(h))
         seen = h
-        h = self.mid(h)
-        if self.kind == "in place on the input":
-            seen += 1  # autograd refuses to differentiate this
+        if self.kind != "some inputs only" or float(x[0, 0, 0, 0]) > 0:
+            h = self.mid(h)
+        if self.kind == "in place on an input":
+            seen += 1  # and this
         if self.kind == "used twice":
             h = self.mid(torch.tanh(h))
         if self.kind == "weight used elsewhere":
@@ -325,8 +329,6 @@ class Traps(nn.Module):
             h = h - h.mean(0)
         if self.kind == "view":
             h = h.view(len(h), -1).tanh().view_as(h)
-        if self.kind == "some inputs only" and float(x[0, 0, 0, 0]) < 0:
-            h = seen
         h = h.mean((2, 3))
         if self.kind == "tokens first":
             return self.head(torch.stack([h, 2 * h])).sum(0)
@@ -366,10 +368,18 @@ def test_a_layer_takes_the_fast_road_only_where_it_is_right(kind):
     assert result.by_output == tuple(name for name in FAST if name not in TRAPS[kind])
 
 
-def test_what_autograd_refuses_is_refused_here():
-    problem = of_model(Traps("in place on the input").double(), random(3, 2, 4, 4))
+@pytest.mark.parametrize("kind", ["in place on the first input", "in place on an input"])
+def test_what_autograd_refuses_is_refused_here(kind):
+    problem = of_model(Traps(kind).double(), random(3, 2, 4, 4))
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         ntk(problem)
+
+
+def test_statistics_of_a_batch_need_a_batch_also_in_eval_mode():
+    """A batch normalization without running statistics cannot even run on one input."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 2)).double()
+    problem = of_model(model, random(4, 3))
+    same(ntk(problem).kernel, definition(problem))
 
 
 def test_a_dictionary_with_a_mask_for_all_inputs_is_a_batch_that_is_not_cut():
@@ -439,6 +449,15 @@ def test_what_is_held_stays_within_the_plan_and_the_plan_within_the_budget(memor
     planned = results[0].peak_memory
     assert len(widths) == (1 if memory == 8.0 else 3)
     assert planned / 2 < peak <= planned <= memory * GIB
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_plan_counts_kernel_and_spectrum(form):
+    """Of a model so small that there is nothing else."""
+    problem = of_model(nn.Linear(2, 6), random(150 if form == "full" else 400, 2).float())
+    results = []
+    peak = peak_bytes(lambda: results.append(ntk(problem, outputs=form)))
+    assert 0.6 * results[0].peak_memory < peak <= results[0].peak_memory
 
 
 def test_removed_weights_take_no_memory():

@@ -100,9 +100,9 @@ def ntk(
         progress: whether to show a bar on stderr, if that is a terminal.
 
     Returns:
-        An `NtkResult`. Everything is computed in the model's dtype, except the spectrum. In float32 the derivatives
-        themselves make a kernel right to about 1e-5 of its largest entry: smaller eigenvalues than that, and the
-        condition number, need a model in float64.
+        An `NtkResult`. Everything is computed in the model's dtype, except the spectrum. In float32 a kernel is right
+        to about 1e-5 of its largest entry, as its derivatives are, and to 1e-3 for an input of which some unit is
+        within rounding of a ReLU's kink: smaller eigenvalues, and the condition number, need a model in float64.
 
     Raises:
         InputError: a budget that is too small, saying which would do; a mask that does not fit; outputs that are not
@@ -149,7 +149,8 @@ def _plan(view: Jacobian, outputs: str, budget: float) -> Plan:
     size = view.size
     side = view.examples * (view.outputs if outputs == "full" else 1)
     kernel = side**2 * size * (view.outputs if outputs == "class" else 1)
-    spectrum = side**2 * (8 if size == 8 else 16)  # one copy that is destroyed, and one in float64
+    # One copy that is destroyed, one in float64, and LAPACK's workspace.
+    spectrum = side**2 * (8 if size == 8 else 16) + 8 * 64 * side
     fixed = kernel + view.fixed
     column = view.examples * view.outputs * size
     least, at_once = 1 if view.independent else view.at_once, view.at_once

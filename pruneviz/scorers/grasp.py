@@ -25,7 +25,7 @@ CARD = Card(
     equation=r"s_j = w_j\,(H g)_j, \qquad g = \nabla_w L,\quad H = \nabla_w^2 L, \quad L = \ell(f / T, y)",
     source="Wang et al. (2020), equation 8 and algorithm 1; the paper removes the largest −s",
     citation="wang2020grasp",
-    cost="about 5 for one batch, about 6 for several (ResNet-20 on a CPU, `benchmarks/scorers.py`)",
+    cost="about 3 for one batch, about 3.5 for several (ResNet-20 on a CPU, `benchmarks/scorers.py`)",
     memory="one gradient, and the graph of the gradient of one batch",
     options={
         "temperature": "the network's output is divided by it before the loss (default 200, the authors' code)",
