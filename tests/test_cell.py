@@ -30,6 +30,7 @@ OTHER = {
     "scope": "erk",
     "minimum": 2,
     "schedule": "exponential:3",
+    "ablation": "shuffle",
     "batchnorm": "eval",
     "per_class": 5,
     "batches": 2,
@@ -91,7 +92,7 @@ def test_recipe_fields_at_their_defaults_are_left_out() -> None:
 
 
 def test_dense_cells_do_not_multiply_by_what_only_pruning_uses() -> None:
-    assert Cell(scope="erk", schedule="linear:2", minimum=3) == Cell()
+    assert Cell(scope="erk", schedule="linear:2", minimum=3, ablation="shuffle") == Cell()
 
 
 def test_the_schedule_of_the_method_is_kept_as_what_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -134,6 +135,15 @@ def test_the_schedule_of_the_method_is_kept_as_what_it_is(monkeypatch: pytest.Mo
         ({"per_class": 0}, "per_class 0"),
         ({"minimum": -1}, "minimum -1 is not accepted: give a whole number of at least 0"),
         ({"minimum": 1.0}, "minimum 1.0"),
+        ({"ablation": "shuffled"}, "ablation 'shuffled' is not known; did you mean 'shuffle'?"),
+        (
+            {"scorer": "rigl", "sparsity": 0.9, "ablation": "shuffle"},
+            "ablation 'shuffle' undoes pruning before training",
+        ),
+        (
+            {"scorer": "snip", "sparsity": 0.9, "ablation": "invert", "schedule": "exponential:3"},
+            "and schedule 'exponential:3' cuts several times; accepted is schedule 'one_shot'",
+        ),
         ({"minimum": True}, "minimum True"),
         ({"batches": 1.5}, "batches 1.5"),
         ({"seed": -1}, "seed -1"),

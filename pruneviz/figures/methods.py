@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pruneviz import baselines
 from pruneviz.errors import InputError
 from pruneviz.scorers import scorers
+from pruneviz.study.cell import NONE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +19,7 @@ DENSE = "dense"
 SETTING = ("dataset", "fraction", "model", "width", "init", "recipe", "precision")
 # Choices that are part of a method's name only where the methods differ in them.
 _SCORING = {"batchnorm": "batch norm in {} mode", "per_class": "{} images per class", "batches": "{} scoring batches"}
+_ABLATIONS = {"shuffle": "shuffled", "reinitialize": "re-initialized", "invert": "inverted"}
 _SCOPES = {"erk": "ERK", "smart_ratio": "smart-ratios", "smart_ratio_vgg": "smart-ratios for VGG"}
 # Baselines first, then by year; a scorer of one's own comes after these.
 _ORDER = ("random", "magnitude", "snip", "grasp", "synflow", "force", "prospr", "ntk_sap")
@@ -27,7 +29,7 @@ def method_names(table: pd.DataFrame) -> pd.Series:
     """The name of each row's method, as readers know it: "Dense", "SNIP", "Random (ERK)".
 
     Whatever makes two methods different is in the name: a scope other than "global", a schedule of several
-    steps, options of the scorer, and how it was scored where the table has more than one way.
+    steps, options of the scorer, an ablation, and how it was scored where the table has more than one way.
     """
     pruned = table[table["scorer"] != DENSE]
     varying = {column: text for column, text in _SCORING.items() if pruned[column].nunique() > 1}
@@ -77,5 +79,6 @@ def _name(row: Mapping[Any, Any], varying: dict[str, str]) -> str:
         kind, _, steps = str(row["schedule"]).partition(":")
         details.append(f"{kind}, {steps} steps")
     details += [f"{name} {value}" for name, value in json.loads(str(row["options"])).items()]
+    details += [_ABLATIONS.get(str(row["ablation"]), str(row["ablation"]))] if row["ablation"] != NONE else []
     details += [text.format(row[column]) for column, text in varying.items()]
     return (card.title if card else scorer) + (f" ({', '.join(details)})" if details else "")

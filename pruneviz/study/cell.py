@@ -27,6 +27,10 @@ DENSE = "dense"
 #: The schedule that stands for the one on the scorer's card.
 METHOD = "method"
 
+#: What a cell can undo of its pruning before it trains; see `pruneviz.ablations`.
+NONE, SHUFFLE, REINITIALIZE, INVERT = "none", "shuffle", "reinitialize", "invert"
+ABLATIONS = (NONE, SHUFFLE, REINITIALIZE, INVERT)
+
 #: The fields that decide which scores can be shared: a shard is a run of cells that agree in them.
 SHARD_FIELDS = ("dataset", "fraction", "model", "width", "init", "scorer", "options")
 
@@ -57,6 +61,10 @@ class Cell:
         schedule: "one_shot", "exponential:STEPS" or "linear:STEPS"; or "method" for the one on the scorer's card,
             which is then kept in its place, so that both are one cell. Of no effect for "dense" and baselines, and
             then "one_shot".
+        ablation: what is undone of the pruning before training, to see whether it mattered: "none"; "shuffle", which
+            weights of a layer are kept; "reinitialize", the weights for which they were chosen; "invert", the order
+            of the scores (of one-shot cuts). With the cell's seed; see `pruneviz.ablations`. Of no effect for
+            "dense", and then "none".
         batchnorm: what batch normalization does while scoring, "train" or "eval".
         per_class: images of each class in each scoring batch.
         batches: how many scoring batches.
@@ -80,6 +88,7 @@ class Cell:
     scope: str = "global"
     minimum: int = 0
     schedule: str = "one_shot"
+    ablation: str = NONE
     batchnorm: str = "train"
     per_class: int = 10
     batches: int = 1
@@ -91,6 +100,11 @@ class Cell:
         for field in fields(self):
             object.__setattr__(self, field.name, check_field(field.name, getattr(self, field.name)))
         if self.scorer in baselines.cards():
+            if self.ablation != NONE:
+                raise InputError(
+                    f"ablation {self.ablation!r} undoes pruning before training, and {self.scorer!r} trains first; "
+                    f"accepted is {NONE!r}"
+                )
             baselines.check_options(self.scorer, dict(self.options), RECIPES[self.recipe])
             object.__setattr__(self, "scope", baselines.initial_scope(self.scorer, self.scope))
             object.__setattr__(self, "schedule", "one_shot")
@@ -99,6 +113,11 @@ class Cell:
             check_options(self.scorer, dict(self.options))
             if self.schedule == METHOD:
                 object.__setattr__(self, "schedule", scorers()[self.scorer].schedule)
+            if self.ablation == INVERT and self.schedule != "one_shot":
+                raise InputError(
+                    f"ablation {INVERT!r} turns the scores of one cut around, and schedule {self.schedule!r} cuts "
+                    "several times; accepted is schedule 'one_shot'"
+                )
             return
         if self.options:
             raise InputError(f"scorer {DENSE!r} takes no options; received {dict(self.options)!r}")
@@ -107,6 +126,7 @@ class Cell:
         object.__setattr__(self, "scope", "global")
         object.__setattr__(self, "minimum", 0)
         object.__setattr__(self, "schedule", "one_shot")
+        object.__setattr__(self, "ablation", NONE)
 
     def as_dict(self) -> dict[str, Any]:
         """All fields as JSON has them; `Cell(**cell.as_dict())` is the same cell."""
@@ -134,6 +154,7 @@ class Cell:
             words += [f"{self.sparsity:g}", self.scope]
             words += [f"minimum={self.minimum}"] if self.minimum else []
             words += [] if self.schedule == "one_shot" else [self.schedule]
+            words += [] if self.ablation == NONE else [self.ablation]
         return " ".join([*words, f"seed {self.seed}"])
 
     @property
@@ -230,6 +251,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "scope": _choice("scope", lambda: SCOPES),
     "minimum": _check_minimum,
     "schedule": _check_schedule,
+    "ablation": _choice("ablation", lambda: ABLATIONS),
     "batchnorm": _choice("batchnorm", lambda: ("train", "eval")),
     "per_class": lambda value: check_positive("per_class", value),
     "batches": lambda value: check_positive("batches", value),

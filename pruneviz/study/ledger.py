@@ -169,7 +169,7 @@ def _key(row: Mapping[Any, Any]) -> Any:
 
 def _is_plain(row: Mapping[Any, Any]) -> bool:
     card = scorers().get(str(row["scorer"]))
-    usual = {name: DEFAULTS[name] for name in ("fraction", "init", "minimum", "batchnorm", "per_class")}
+    usual = {name: DEFAULTS[name] for name in ("fraction", "init", "minimum", "ablation", "batchnorm", "per_class")}
     return all(row[name] == value for name, value in usual.items()) and row["schedule"] == (
         card.schedule if card else DEFAULTS["schedule"]
     )

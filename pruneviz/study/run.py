@@ -186,7 +186,6 @@ class _Bench:
             "hash": cell.hash,
             "cell": cell.as_dict(),
             "recipe": asdict(RECIPES[cell.recipe]),
-            "gradient_norm_squared_dense": scored.flow,
             "environment": describe(self.device) | provenance(cell),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -194,9 +193,10 @@ class _Bench:
     def _pruned(self, cell: Cell, scored: Scored) -> dict[str, Any]:
         """What is measured of a network that is pruned before it is trained, or never."""
         masks, score_seconds, score_flops = scored.cut(cell)
-        flow = scored.flow if masks is None else gradient_flow(scored.problem, masks).norm_squared
+        problem, dense = scored.start(cell)
+        flow = dense if masks is None else gradient_flow(problem, masks).norm_squared
         result = train(
-            copy.deepcopy(scored.problem.model),
+            copy.deepcopy(problem.model),
             masks,
             self.data,
             RECIPES[cell.recipe],
@@ -212,6 +212,7 @@ class _Bench:
         return {
             "result": asdict(result),
             "gradient_norm_squared": flow,
+            "gradient_norm_squared_dense": dense,
             "layers": layers,
             "flops": _flops(forward, layers, score_flops, trained),
             "seconds": {"score": score_seconds, "train": result.seconds},
@@ -237,6 +238,7 @@ class _Bench:
         return {
             "result": asdict(got.result),
             "gradient_norm_squared": gradient_flow(scored.problem, got.masks).norm_squared,
+            "gradient_norm_squared_dense": scored.flow,
             "layers": layers,
             "flops": _flops(forward, layers, got.score_flops, trained),
             "baseline": {"rewires": got.rewires, "trainings": [_summary(training) for training in got.trainings]},

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pruneviz import baselines, models
+from pruneviz.ablations import invert, reinitialize, shuffle
 from pruneviz.allocate import LayerCollapseWarning, cut
 from pruneviz.data import ImageData, scoring_batches
 from pruneviz.flops import counted
@@ -21,7 +22,7 @@ from pruneviz.problem import Problem
 from pruneviz.prune import prune
 from pruneviz.scorers import Scores, score
 from pruneviz.scorers.registry import option_names, source_of
-from pruneviz.study.cell import DENSE, Cell
+from pruneviz.study.cell import DENSE, INVERT, REINITIALIZE, SHUFFLE, Cell
 
 T = TypeVar("T")
 
@@ -41,7 +42,7 @@ class Scored:
         self._scores: tuple[Scores, float, int] | None = None
 
     def cut(self, cell: Cell) -> tuple[Masks | None, float, int]:
-        """The cell's masks, and the seconds and FLOPs that scoring and cutting took or had taken.
+        """The cell's masks, its ablation done, and the seconds and FLOPs that scoring and cutting took or had taken.
 
         Collapsed layers are not warned of: the masks and the records say which they are.
 
@@ -54,14 +55,30 @@ class Scored:
         options = scorer_options(cell)
         if cell.schedule != "one_shot":
             masks, flops = self._counted(cell, lambda: self._prune(cell, options))
-            return masks, time.perf_counter() - began, flops
+            return self._ablated(cell, masks), time.perf_counter() - began, flops
         if self._scores is None:
             scores, flops = self._counted(cell, lambda: score(cell.scorer, self.problem, **options))
             self._scores = (scores, time.perf_counter() - began, flops)
             began = time.perf_counter()
         scores, seconds, flops = self._scores
-        masks = cut(scores, cell.sparsity, cell.scope, cell.minimum)
+        scores = invert(scores) if cell.ablation == INVERT else scores
+        masks = self._ablated(cell, cut(scores, cell.sparsity, cell.scope, cell.minimum))
         return masks, seconds + time.perf_counter() - began, flops
+
+    def start(self, cell: Cell) -> tuple[Problem, float]:
+        """The problem of the network that is trained, and its squared gradient norm before the masks.
+
+        It is the network that was scored, unless the cell draws its weights anew.
+        """
+        if cell.ablation != REINITIALIZE:
+            return self.problem, self.flow
+        fresh = reinitialize(self.problem.model, cell.init, seed=cell.seed)
+        problem = Problem(fresh, self.problem.batches, batchnorm=cell.batchnorm)
+        return problem, gradient_flow(problem).norm_squared
+
+    @staticmethod
+    def _ablated(cell: Cell, masks: Masks) -> Masks:
+        return shuffle(masks, seed=cell.seed) if cell.ablation == SHUFFLE else masks
 
     def _prune(self, cell: Cell, options: dict[str, Any]) -> Masks:
         with warnings.catch_warnings():

@@ -50,7 +50,7 @@ _TYPES = {
 }
 
 # Columns that tables of earlier versions do not have: all of their cells have the default, and no cost is known.
-_LATER = {"minimum": DEFAULTS["minimum"]} | dict.fromkeys(COSTS, float("nan"))
+_LATER = {name: DEFAULTS[name] for name in ("minimum", "ablation")} | dict.fromkeys(COSTS, float("nan"))
 
 #: The columns, in order.
 COLUMNS = tuple(_TYPES)
