@@ -22,8 +22,16 @@ pictures share a figure, which is made with the book's look:
 
 from pruneviz.figures.accuracy import accuracy
 from pruneviz.figures.agreement import agreement, layer_agreement
+from pruneviz.figures.association import (
+    RankCorrelation,
+    association,
+    correlation_table,
+    correlations,
+    rank_correlation,
+)
 from pruneviz.figures.compare import compare
 from pruneviz.figures.connected import effective_sparsity
+from pruneviz.figures.curves import curves
 from pruneviz.figures.density import density
 from pruneviz.figures.few import few_runs
 from pruneviz.figures.flow import flow_history, gradient_flow, grasp_prediction
@@ -32,6 +40,7 @@ from pruneviz.figures.hessian import hessian_spectrum
 from pruneviz.figures.kernel import ntk_kernel
 from pruneviz.figures.ledger import ledger, ledger_table, protocol_table, published_and_ours
 from pruneviz.figures.methods import method_names
+from pruneviz.figures.operations import operations
 from pruneviz.figures.picture import Picture, show
 from pruneviz.figures.projection import early_descent, label_projection
 from pruneviz.figures.rank import Friedman, friedman, how_ranked, mean_ranks
@@ -41,16 +50,22 @@ from pruneviz.figures.signal import signal_by_depth, singular_values
 from pruneviz.figures.spectrum import ntk_spectrum, spectral_density
 from pruneviz.figures.style import look, percent
 from pruneviz.figures.summary import Summary, summarize, summarize_by
+from pruneviz.figures.trend import trend
 
 __all__ = [
     "Friedman",
     "Picture",
+    "RankCorrelation",
     "Sheet",
     "Summary",
     "accuracy",
     "accuracy_table",
     "agreement",
+    "association",
     "compare",
+    "correlation_table",
+    "correlations",
+    "curves",
     "density",
     "early_descent",
     "effective_sparsity",
@@ -72,9 +87,11 @@ __all__ = [
     "method_names",
     "ntk_kernel",
     "ntk_spectrum",
+    "operations",
     "percent",
     "protocol_table",
     "published_and_ours",
+    "rank_correlation",
     "show",
     "show_table",
     "signal_by_depth",
@@ -82,5 +99,6 @@ __all__ = [
     "spectral_density",
     "summarize",
     "summarize_by",
+    "trend",
     "what_was_run",
 ]
