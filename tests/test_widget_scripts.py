@@ -24,7 +24,7 @@ def test_the_joined_modules_share_no_names() -> None:
 
 def test_a_live_widget_is_one_module_that_imports_nothing() -> None:
     text = bundle.es_module("mask_explorer")
-    assert re.findall(r"^(?:import|export)\b.*", text, re.MULTILINE) == ["export default { render };"]
+    assert re.findall(r"^(?:import|export)\b.*", text, re.MULTILINE) == ["export default { render, choices };"]
     # Each source is there once, the imported before the importing.
     order = [text.index(f"function {name}(") for name in ("h", "keptAt", "paint", "layerTable", "render")]
     assert text.count("function keptAt(") == 1
@@ -35,13 +35,13 @@ def test_the_page_script_is_a_classic_script() -> None:
     files = page.assets()
     assert set(files) == {"pruneviz-widgets.js", "pruneviz-widgets.css"}
     assert not re.search(r"^\s*(?:import|export)\b", files["pruneviz-widgets.js"], re.MULTILINE)
-    assert "return { render };" in files["pruneviz-widgets.js"]
+    assert "return { render, choices };" in files["pruneviz-widgets.js"]
     assert "</script" not in files["pruneviz-widgets.js"]
 
 
 def test_what_cannot_be_joined_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle, "FOLDER", tmp_path)
-    (tmp_path / "a.js").write_text('import * as b from "./b.js";\nexport default { render };\n')
+    (tmp_path / "a.js").write_text('import * as b from "./b.js";\nexport default { render, choices };\n')
     with pytest.raises(ValueError, match="import \\* as b"):
         bundle.es_module("a")
     (tmp_path / "a.js").write_text('import { b } from "./b.js";\nexport default { b };\n')

@@ -76,7 +76,7 @@ def test_a_front_end_chooses_and_the_kernel_scores(kernel: Any) -> None:
     model = shown["application/vnd.jupyter.widget-view+json"]["model_id"]
     opened = next(m for m in answers if m["msg_type"] == "comm_open" and m["content"]["comm_id"] == model)
     state = opened["content"]["data"]["state"]
-    assert "export default { render };" in state["_esm"]
+    assert "export default { render, choices };" in state["_esm"]
     assert levels_of(opened, 0) is not None
     assert levels_of(opened, 1) is None  # SNIP has not been asked for
 

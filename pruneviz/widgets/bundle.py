@@ -12,7 +12,9 @@ import re
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-WIDGETS = ("mask_explorer",)
+_KINDS = ("mask_explorer", "spectrum", "depth", "accuracy", "agreement", "sanity", "microscope", "cost")
+#: The kinds of widgets that there are.
+WIDGETS = tuple(kind for kind in _KINDS if (FOLDER / f"{kind}.js").is_file())
 
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
 _DEFAULT = re.compile(r"^export default ", re.MULTILINE)
@@ -21,7 +23,7 @@ _LEFT_OVER = re.compile(r"^[ \t]*(?:import|export)\b.*", re.MULTILINE)
 
 
 def es_module(name: str) -> str:
-    """The widget `name` as one ES module, `export default { render }`, that imports nothing."""
+    """The widget `name` as one ES module, `export default { render, choices }`, that imports nothing."""
     return _joined(name, "export default ")
 
 
@@ -34,12 +36,12 @@ def classic(widgets: tuple[str, ...] = WIDGETS) -> str:
     return "\n".join(parts)
 
 
-def style(*, page: bool = False) -> str:
-    """The style sheet of all widgets; with `page` also the rules that only a static page needs.
+def style(widgets: tuple[str, ...] = WIDGETS, *, page: bool = False) -> str:
+    """The style sheet of these widgets; with `page` also the rules that only a static page needs.
 
     A module's rules are in the .css file of its name, and are joined in the order of the modules.
     """
-    names = [module for widget in WIDGETS for module in _in_order(widget)]
+    names = [module for widget in widgets for module in _in_order(widget)]
     files = [FOLDER / f"{name}.css" for name in dict.fromkeys([*names, *(["page"] if page else [])])]
     return "\n".join(file.read_text(encoding="utf-8") for file in files if file.exists())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -117,11 +116,6 @@ class Cuts:
             return known | {"levels": None, "points": len(self.grid), "limit": ""}
         found = self.levels(method)
         return known | {"levels": encode(found.tobytes()), "points": found.points, "limit": found.limit}
-
-    def html(self, heading: str, state: Mapping[str, Any]) -> str:
-        """A fragment with all methods for a static page, drawn by the script of `page.assets()`."""
-        data = self.data(heading, lambda raw: base64.b64encode(raw).decode("ascii"), self.methods)
-        return page.embed("mask_explorer", data | {"state": dict(state)}, self.table(state["sparsity"], self.methods))
 
     def table(self, sparsity: float, methods: Iterable[str]) -> str:
         """A plain HTML table of the weights that each layer keeps."""

@@ -2,12 +2,13 @@
 // The model gives `data` (layers, grid, methods with their levels) and the state `method`, `sparsity`, `layer`;
 // it is a kernel's or a page's (page.js): nothing here knows which.
 
-import { controls } from "./controls.js";
+import { pills, slider, sparsityTicks } from "./controls.js";
 import { count, decimals, h, percent, write } from "./dom.js";
 import { layerTable } from "./layer_table.js";
 import { keptAt, nearest, roundHalfEven, split, toBytes } from "./levels.js";
 import { maskFigure } from "./mask_figure.js";
 import { notes } from "./notes.js";
+import { shell } from "./shell.js";
 
 const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
 
@@ -17,7 +18,6 @@ function render({ model, el }) {
   const total = sum(layers.map((layer) => layer.size));
   const digits = decimals(data.grid);
   const known = new Map();
-  let announcement = 0;
 
   /** A method's levels by layer and its counts by layer and grid index; null while the kernel still scores. */
   function method() {
@@ -29,38 +29,20 @@ function render({ model, el }) {
     return { ...chosen, ...known.get(chosen.id) };
   }
 
-  function act(name, value) {
-    if (model.get(name) === value) return;
-    model.set(name, value);
-    model.save_changes();
-    clearTimeout(announcement);
-    announcement = setTimeout(() => write(parts.live, spoken()), 700);
-  }
-
+  const act = (name, value) => frame.act(name, value);
   const parts = {
-    ...controls(data, digits, act, () => nearest(data.grid, model.get("sparsity"))),
+    methods: pills("Weights are scored by", data.methods.map((m) => ({ value: m.id, title: m.title })), (id) => act("method", id)),
+    sparsity: sparsitySlider(data, digits, (sparsity) => act("sparsity", sparsity)),
     table: layerTable(layers, (index) => act("layer", layers[index].name)),
     picture: maskFigure(),
-    status: h("p", { class: "pv-status", role: "status" }),
     notes: notes(layers, digits, (index) => {
       act("layer", layers[index].name);
       parts.table.focus(index);
     }),
-    live: h("p", { class: "pv-hidden", "aria-live": "polite" }),
   };
-  const title = data.title ? h("p", { class: "pv-title" }, data.title) : null;
-  const root = h(
-    "section",
-    { class: "pv-explorer", "aria-label": `Mask explorer${data.title ? `: ${data.title}` : ""}` },
-    h("div", { class: "pv-frame" }, title, parts.methods, parts.slider, parts.status, parts.notes.element),
-    h("div", { class: "pv-panes" }, parts.table.element, parts.picture.element),
-    parts.live,
-  );
-  // JupyterLab would take arrow keys, Enter and letters for its own commands.
-  root.addEventListener("keydown", (event) => {
-    if (!(event.ctrlKey || event.metaKey || event.altKey)) event.stopPropagation();
-  });
-  root.setAttribute("data-lm-suppress-shortcuts", "true");
+  const panes = h("div", { class: "pv-panes" }, parts.table.element, parts.picture.element);
+  const frame = shell(model, "masks", "Mask explorer", [parts.methods.element, parts.sparsity.element], [panes]);
+  frame.head.append(parts.notes.element);
 
   function current() {
     const index = nearest(data.grid, model.get("sparsity"));
@@ -74,8 +56,8 @@ function render({ model, el }) {
   function update() {
     const now = current();
     const asked = roundHalfEven((1 - now.sparsity) * total);
-    parts.show(now, asked, total);
-    write(parts.status, model.get("status") || "");
+    parts.methods.show(now.chosen.id);
+    parts.sparsity.show(now, asked, total);
     parts.notes.update(now, asked);
     parts.table.update(now);
     const levels = now.kept && now.chosen.levels[now.selected];
@@ -94,16 +76,31 @@ function render({ model, el }) {
     );
   }
 
-  const events = ["data", "method", "sparsity", "layer", "status"].map((name) => `change:${name}`);
-  events.forEach((event) => model.on(event, update));
-  el.append(root);
-  update();
+  const end = frame.run(el, ["data", "method", "sparsity", "layer"], update, spoken);
   parts.table.reveal();
   const stop = parts.picture.watch();
   return () => {
-    events.forEach((event) => model.off(event, update));
-    clearTimeout(announcement);
+    end();
     stop();
+  };
+}
+
+/** The sparsity, with how many weights are kept. */
+function sparsitySlider(data, digits, choose) {
+  const words = { less: "Remove fewer weights", more: "Remove more weights", ticks: sparsityTicks(data.grid) };
+  const { element, label, side, show } = slider(words, data.grid, choose);
+  const [removed, kept, of] = [h("strong"), h("strong"), h("span")];
+  label.append(h("span", { class: "pv-hidden" }, "Sparsity: "), removed, " removed");
+  side.append(kept, of);
+  return {
+    element,
+    show(now, asked, total) {
+      const [share, n] = [percent(now.sparsity, digits), now.all ?? asked];
+      write(removed, share);
+      write(kept, count(n));
+      write(of, ` of ${count(total)} weights ${now.kept ? "kept" : "to keep"}`);
+      show(now.index, `${share} removed, ${count(n)} of ${count(total)} weights kept`);
+    },
   };
 }
 
@@ -117,4 +114,9 @@ function named(layers) {
   }));
 }
 
-export default { render };
+/** What a link may ask for. */
+function choices(data) {
+  return { method: data.methods.map((m) => m.id), sparsity: data.grid, layer: data.layers.map((l) => l.name) };
+}
+
+export default { render, choices };

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import base64
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import anywidget
 import traitlets
 
 from pruneviz.allocate import cut
@@ -15,14 +13,14 @@ from pruneviz.errors import InputError, check_choice, check_sparsity
 from pruneviz.masks import Masks
 from pruneviz.problem import Problem
 from pruneviz.scorers import Scores
-from pruneviz.widgets import bundle, page
 from pruneviz.widgets.cuts import Cuts
+from pruneviz.widgets.interaction import Interaction
 
 # The most that a page should carry inline for one widget, in characters of base64.
 MOST_INLINE = 1_000_000
 
 
-class MaskExplorer(anywidget.AnyWidget):
+class MaskExplorer(Interaction):
     """Choose a method and drag a sparsity; see every layer's density and one layer's mask.
 
     In a notebook it is live: a method is scored when it is first chosen, and what is chosen can be read, set
@@ -52,14 +50,12 @@ class MaskExplorer(anywidget.AnyWidget):
             something unknown raises it too.
     """
 
-    _esm = bundle.es_module("mask_explorer")
-    _css = bundle.style()
+    kind = "mask_explorer"
+    state = ("method", "sparsity", "layer")
 
-    data = traitlets.Dict().tag(sync=True)
     method = traitlets.Unicode().tag(sync=True)
     sparsity = traitlets.Float().tag(sync=True)
     layer = traitlets.Unicode().tag(sync=True)
-    status = traitlets.Unicode().tag(sync=True)
 
     def __init__(
         self,
@@ -104,14 +100,22 @@ class MaskExplorer(anywidget.AnyWidget):
         """The raw scores of the chosen method."""
         return self._cuts.scores(self.method)
 
-    def html(self) -> str:
-        """The interactive HTML fragment with all methods, for a page that has `page.assets()`."""
-        state = {"method": self.method, "sparsity": self.sparsity, "layer": self.layer}
-        return self._cuts.html(self._title, state)
+    def inline(self) -> dict[str, Any]:
+        """The data with all methods, their levels as text."""
+        return self._cuts.data(self._title, lambda raw: base64.b64encode(raw).decode("ascii"), self._cuts.methods)
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the explorer as one HTML file that needs no kernel and no network; returns its path."""
-        return page.save(Path(path), self.html(), title=self._title or "Mask explorer")
+    def fallback(self) -> str:
+        """The weights that each layer keeps by each method."""
+        return self._cuts.table(self.sparsity, self._cuts.methods)
+
+    def is_light(self) -> bool:
+        """Whether the levels of all methods are few enough for a notebook, or were asked for."""
+        inline = 4 / 3 * sum(self._cuts.sizes.values()) * len(self._cuts.methods)
+        return inline <= MOST_INLINE if self._static is None else self._static
+
+    def brief(self) -> str:
+        """The weights that each layer keeps by the method that is chosen."""
+        return self._cuts.table(self.sparsity, [self.method])
 
     @traitlets.validate("method")
     def _known_method(self, proposal: dict[str, Any]) -> str:
@@ -143,17 +147,3 @@ class MaskExplorer(anywidget.AnyWidget):
     def _say(self, text: str) -> None:
         if "status" in self._trait_values:  # not while the widget is being made
             self.status = text
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        shown = super()._repr_mimebundle_(**kwargs)
-        if shown is None:
-            return None
-        bundle_, metadata = shown
-        inline = 4 / 3 * sum(self._cuts.sizes.values()) * len(self._cuts.methods)
-        static = inline <= MOST_INLINE if self._static is None else self._static
-        bundle_["text/html"] = self.html() if static else self._cuts.table(self.sparsity, [self.method])
-        return bundle_, metadata
-
-    def __repr__(self) -> str:
-        """What is chosen, in one line."""
-        return f"MaskExplorer(method={self.method!r}, sparsity={self.sparsity!r}, layer={self.layer!r})"

@@ -1,6 +1,7 @@
 // The loader of a static page: finds the widgets' places, reads their inline data, and gives `render` a model
 // with the four functions that a kernel's model has. What a reader chose is kept in the address, so that a
 // picture can be linked to: page.html#mask-explorer=grasp,0.98,conv1.weight
+// A list's items are joined by plus signs: page.html#accuracy=cifar10,resnet20,SNIP+GraSP
 
 /** Start every widget on the page. What cannot start leaves its plain table standing. */
 export function start(widgets) {
@@ -19,7 +20,8 @@ export function start(widgets) {
 
 function mount(widget, host, key) {
   const { state, ...data } = JSON.parse(host.querySelector("script[type='application/json']").textContent);
-  const model = pageModel({ data, status: "", ...state, ...accepted(data, read(key), state) });
+  const known = (texts) => accepted(widget.choices(data), texts, state);
+  const model = pageModel({ data, status: "", ...state, ...known(read(key)) });
   const names = Object.keys(state);
   let pending = 0;
   model.on("save", () => {
@@ -33,7 +35,7 @@ function mount(widget, host, key) {
   host.classList.add("pv-ready");
   host.querySelector(".pv-fallback")?.remove();
   window.addEventListener("hashchange", () => {
-    const wanted = accepted(data, read(key), state);
+    const wanted = known(read(key));
     Object.entries(wanted).forEach(([name, value]) => model.set(name, value));
     if (Object.keys(wanted).length) host.scrollIntoView({ block: "nearest" });
   });
@@ -62,10 +64,10 @@ function parts() {
   return location.hash.slice(1).split("&").filter((part) => part.includes("=")).map((part) => part.split("="));
 }
 
-/** What the address says of one widget: its values in order, still as text. */
+/** What the address says of one widget: its values in order, still as it is written there. */
 function read(key) {
   const found = parts().find(([name]) => name === key);
-  return found ? found[1].split(",").map(decoded) : [];
+  return found ? found[1].split(",") : [];
 }
 
 function decoded(text) {
@@ -76,20 +78,43 @@ function decoded(text) {
   }
 }
 
-/** Write one widget's values into the address; other widgets' stay, and the history does not grow. */
-function remember(key, values) {
-  const text = values.map((value) => encodeURIComponent(value).replaceAll("%3A", ":")).join(",");
-  const others = parts().filter(([name]) => name !== key).map((part) => part.join("="));
-  history.replaceState(history.state, "", `#${[...others, `${key}=${text}`].join("&")}`);
+/** A value as the address has it: commas and plus signs inside are escaped, those between values and items are not. */
+function encoded(value) {
+  const text = (item) => encodeURIComponent(item).replaceAll("%3A", ":");
+  return Array.isArray(value) ? value.map(text).join("+") : text(value);
 }
 
-/** The values that this widget's data know; an old or mistyped link changes nothing else. */
-function accepted(data, texts, state) {
-  const choices = { method: data.methods.map((m) => m.id), sparsity: data.grid, layer: data.layers.map((l) => l.name) };
+/** Write one widget's values into the address; other widgets' stay, and the history does not grow. */
+function remember(key, values) {
+  const others = parts().filter(([name]) => name !== key).map((part) => part.join("="));
+  history.replaceState(history.state, "", `#${[...others, `${key}=${values.map(encoded).join(",")}`].join("&")}`);
+}
+
+/**
+ * The values that a widget knows, by name; an old or mistyped link changes nothing else. `choices` has for each name of
+ * the state the values that it can have, or a function from a text to the value, undefined if there is none. A state
+ * that is a list holds any number of the choices.
+ */
+function accepted(choices, texts, state) {
   const wanted = {};
   Object.keys(state).forEach((name, i) => {
-    const value = texts[i] && choices[name].find((choice) => String(choice) === texts[i] || choice === Number(texts[i]));
+    if (texts[i] === undefined) return;
+    const value = Array.isArray(state[name])
+      ? listed(choices[name], texts[i])
+      : texts[i] && chosen(choices[name], decoded(texts[i]));
     if (value !== undefined && value !== "") wanted[name] = value;
   });
   return wanted;
+}
+
+function chosen(choices, text) {
+  if (typeof choices === "function") return choices(text);
+  return choices.find((choice) => String(choice) === text || (typeof choice === "number" && choice === Number(text)));
+}
+
+/** The known ones of several; undefined if something is there and nothing of it is known. */
+function listed(choices, text) {
+  const items = text ? text.split("+").map((item) => chosen(choices, decoded(item))) : [];
+  const known = items.filter((item) => item !== undefined);
+  return items.length && !known.length ? undefined : known;
 }
