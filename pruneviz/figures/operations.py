@@ -1,0 +1,90 @@
+"""Operations left: what a mask saves in theory, which depends on where in the network the weights are removed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pruneviz.errors import InputError
+from pruneviz.figures.accuracy import legend_title
+from pruneviz.figures.methods import DENSE, one_setting, pruned_methods
+from pruneviz.figures.style import (
+    INK,
+    Mark,
+    draw_interval,
+    draw_runs,
+    legend_above,
+    log_ticks,
+    look,
+    marks,
+    new_axes,
+    remaining,
+    side_by_side,
+    sparsity_axis,
+)
+from pruneviz.figures.summary import LEAST_FOR_INTERVAL, summarize
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+def operations(table: pd.DataFrame, *, level: float = 0.95, ax: Axes | None = None) -> Axes:
+    """The share of a forward pass's operations that is left when removed weights are never multiplied.
+
+    A weight of a convolution is used once for each place of its output, so that equally many weights can cost
+    differently much. On the dashed line every weight costs the same. Means have an interval (Student's t) from three
+    runs on, and fewer runs are shown one by one.
+
+    Args:
+        table: rows of one setting, with the columns of a table of records.
+        level: of the interval.
+        ax: where to draw; None for a new figure.
+
+    Raises:
+        InputError: an empty table, one that mixes experiments, one without pruned networks, or rows whose operations
+            are not known.
+    """
+    named = one_setting(table)
+    named = one_setting(named[named["scorer"] != DENSE])
+    share = 100 * named["inference_flops_sparse"] / named["inference_flops"]
+    if share.isna().any():
+        raise InputError(
+            f"the operations of {int(share.isna().sum())} of {len(share)} rows are not known; "
+            "accepted: table.dropna(subset='inference_flops')"
+        )
+    named = named.assign(share=share)
+    methods = pruned_methods(named)
+    with look():
+        ax = new_axes(3.8, ax)
+        length = sparsity_axis(ax, list(named["sparsity"]))
+        at = max(ax.get_xlim()[0], 0.0), ax.get_xlim()[1]
+        ax.plot(at, [100 * 10**-x for x in at], "--", color=INK, linewidth=1.2, zorder=1, label="as many as weights")
+        shifts = side_by_side(methods, length)
+        counts: list[int] = []
+        for method, mark in marks(methods).items():
+            counts += _draw_method(ax, named[named["method"] == method], level, mark, shifts[method])
+        ax.set_yscale("log")
+        low, high = ax.get_ylim()
+        log_ticks(ax.yaxis, low, high)
+        ax.set_ylim(low, high)
+        ax.set_ylabel("operations left (%, log scale)")
+        legend_above(ax, legend_title(counts, level))
+    return ax
+
+
+def _draw_method(ax: Axes, rows: pd.DataFrame, level: float, mark: Mark, shift: float) -> list[int]:
+    """Draw one method; returns how many runs each of its points has."""
+    line, counts = [], []
+    for sparsity, values in rows.sort_values("sparsity").groupby("sparsity")["share"]:
+        at = remaining(float(sparsity)) + shift  # type: ignore[arg-type]
+        point = summarize(values, level=level)
+        counts.append(point.n)
+        line.append((at, point.mean))
+        if point.n >= LEAST_FOR_INTERVAL and point.low > 0:
+            draw_interval(ax, at, point.mean, point.low, point.high, mark)
+        else:
+            draw_runs(ax, at, list(values), mark)
+    width = 1.4 if min(counts) >= LEAST_FOR_INTERVAL else 0.8
+    ax.plot([x for x, _ in line], [y for _, y in line], "-", color=mark.color, linewidth=width, zorder=2)
+    ax.plot([], [], "-", linewidth=1.4, label=str(rows["method"].iloc[0]), **mark.style)
+    return counts
