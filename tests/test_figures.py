@@ -51,6 +51,11 @@ def test_methods_are_named_by_what_makes_them_different() -> None:
     )
     expected = ["Dense", "SNIP", "SNIP (ERK)", "SNIP (exponential, 100 steps)", "GraSP (temperature 1)"]
     assert list(pv.figures.method_names(table)) == expected
+    synflow = {**snip, "scorer": "synflow"}
+    by_card = made_up([pv.Cell(**synflow, schedule="method"), pv.Cell(**synflow)])
+    assert list(pv.figures.method_names(by_card)) == ["SynFlow", "SynFlow (one cut)"]
+    own_batches = made_up([pv.Cell(**snip), pv.Cell(**{**snip, "scorer": "prospr"}, batches=4)])
+    assert list(pv.figures.method_names(own_batches)) == ["SNIP", "ProsPr"]
     two_ways = made_up([pv.Cell(**snip), pv.Cell(**snip, batchnorm="eval")])
     assert list(pv.figures.method_names(two_ways)) == [
         "SNIP (batch norm in train mode)",

@@ -14,7 +14,7 @@ from results import METHODS, cells, made_up
 
 import pruneviz as pv
 from pruneviz.figures import style
-from pruneviz.figures.compare import _p_value, holm
+from pruneviz.figures.compare import holm, p_value
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def test_false_decisions_are_as_rare_as_the_level_says() -> None:
     wrong = 0
     for _ in range(400):
         draws = generator.normal(0.0, 1.0, (4, 3))
-        p = [_p_value(d.mean(), d.std(ddof=1), 3) for i, a in enumerate(draws) for d in (a - b for b in draws[i + 1 :])]
+        p = [p_value(d.mean(), d.std(ddof=1), 3) for i, a in enumerate(draws) for d in (a - b for b in draws[i + 1 :])]
         wrong += min(holm(p)) <= 0.05
     assert wrong / 400 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
 

@@ -20,6 +20,7 @@ pictures share a figure, which is made with the book's look:
 >>> pv.figures.show(figure, alt="Three spectra fall; labels add up to 100 %.", caption="Kernels, 90 % removed.")
 """
 
+from pruneviz.figures.ablation import ablation_effects, ablation_table, ablations
 from pruneviz.figures.accuracy import accuracy
 from pruneviz.figures.agreement import agreement, layer_agreement
 from pruneviz.figures.association import (
@@ -58,6 +59,9 @@ __all__ = [
     "RankCorrelation",
     "Sheet",
     "Summary",
+    "ablation_effects",
+    "ablation_table",
+    "ablations",
     "accuracy",
     "accuracy_table",
     "agreement",

@@ -76,13 +76,13 @@ def _pair(one: str, other: str, differences: list[float], level: float) -> dict[
     if sum(differences) < 0:
         one, other, differences = other, one, [-d for d in differences]
     s = summarize(differences, level=level)
-    p = _p_value(s.mean, s.sd, s.n) if s.n >= LEAST_FOR_INTERVAL else nan
+    p = p_value(s.mean, s.sd, s.n) if s.n >= LEAST_FOR_INTERVAL else nan
     pair = {"better": one, "worse": other, "n": s.n, "difference": s.mean, "low": s.low, "high": s.high}
     return {**pair, "p": p, "p_holm": nan}
 
 
-def _p_value(mean: float, sd: float, n: int) -> float:
-    """Two-sided, of a mean of zero."""
+def p_value(mean: float, sd: float, n: int) -> float:
+    """Two-sided, of a mean of zero, by Student's t test: from the sample's mean and standard deviation."""
     from scipy.stats import t
 
     if sd == 0.0:

@@ -170,10 +170,9 @@ def _row(number: Mapping[Any, Any], runs: pd.DataFrame, level: float) -> dict[st
     first = runs.iloc[0]
     ours = summarize(100.0 * runs["test_accuracy"], level=level)
     behind, theirs = runs_behind(str(number["metric"])), protocol(number)
-    # The schedule is that of the method's card, so that it is no part of the name here.
     return {
         **{name: number[name] for name in ("paper", "dataset", "model", "sparsity", "std", "trust", "source")},
-        "method": method_names(runs.assign(schedule="one_shot", options="{}")).iloc[0],
+        "method": method_names(runs.assign(options="{}")).iloc[0],
         "published": number["value"],
         "runs": math.nan if behind is None else behind,
         "ours": ours.mean,

@@ -19,7 +19,7 @@ DENSE = "dense"
 SETTING = ("dataset", "fraction", "model", "width", "init", "recipe", "precision")
 # Choices that are part of a method's name only where the methods differ in them.
 _SCORING = {"batchnorm": "batch norm in {} mode", "per_class": "{} images per class", "batches": "{} scoring batches"}
-_ABLATIONS = {"shuffle": "shuffled", "reinitialize": "re-initialized", "invert": "inverted"}
+ABLATIONS = {"shuffle": "shuffled", "reinitialize": "re-initialized", "invert": "inverted"}
 _SCOPES = {"erk": "ERK", "smart_ratio": "smart-ratios", "smart_ratio_vgg": "smart-ratios for VGG"}
 # Baselines first, then by year; a scorer of one's own comes after these.
 _ORDER = ("random", "magnitude", "snip", "grasp", "synflow", "force", "prospr", "ntk_sap")
@@ -28,12 +28,13 @@ _ORDER = ("random", "magnitude", "snip", "grasp", "synflow", "force", "prospr", 
 def method_names(table: pd.DataFrame) -> pd.Series:
     """The name of each row's method, as readers know it: "Dense", "SNIP", "Random (ERK)".
 
-    Whatever makes two methods different is in the name: a scope other than "global", a schedule of several
-    steps, options of the scorer, an ablation, and how it was scored where the table has more than one way.
+    Whatever makes two methods different is in the name: a scope other than "global", a schedule other than the one
+    on the scorer's card, options of the scorer, an ablation, and how it was scored where the table has more than one
+    way for this scorer.
     """
-    pruned = table[table["scorer"] != DENSE]
-    varying = {column: text for column, text in _SCORING.items() if pruned[column].nunique() > 1}
-    names = [_name(row, varying) for row in table.to_dict("records")]
+    rows = table.to_dict("records")
+    by_scorer = table.groupby("scorer")[list(_SCORING)].nunique().to_dict("index")
+    names = [_name(row, {n: text for n, text in _SCORING.items() if by_scorer[row["scorer"]][n] > 1}) for row in rows]
     import pandas as pd
 
     return pd.Series(names, index=table.index, name="method", dtype="object")
@@ -75,10 +76,10 @@ def _name(row: Mapping[Any, Any], varying: dict[str, str]) -> str:
     details = [] if row["scope"] == "global" else [_SCOPES.get(str(row["scope"]), str(row["scope"]))]
     if row["minimum"]:
         details.append(f"at least {row['minimum']} per layer")
-    if row["schedule"] != "one_shot":
+    if row["schedule"] != (card.schedule if card else "one_shot"):
         kind, _, steps = str(row["schedule"]).partition(":")
-        details.append(f"{kind}, {steps} steps")
+        details.append(f"{kind}, {steps} steps" if steps else "one cut")
     details += [f"{name} {value}" for name, value in json.loads(str(row["options"])).items()]
-    details += [_ABLATIONS.get(str(row["ablation"]), str(row["ablation"]))] if row["ablation"] != NONE else []
+    details += [ABLATIONS.get(str(row["ablation"]), str(row["ablation"]))] if row["ablation"] != NONE else []
     details += [text.format(row[column]) for column, text in varying.items()]
     return (card.title if card else scorer) + (f" ({', '.join(details)})" if details else "")
