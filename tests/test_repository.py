@@ -52,7 +52,8 @@ FLOORS = [
     [{"prune"}, {"channels"}, {"train"}],
     [{"baselines"}],
     [{"study"}],
-    [{"figures"}, {"widgets"}],
+    [{"figures"}],
+    [{"widgets"}],
     [{"cli", "arguments", "__main__"}],
 ]
 
