@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+import zipfile
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,9 +17,11 @@ import pytest
 
 import pruneviz as pv
 from pruneviz.errors import InputError
-from pruneviz.study import book, pages
+from pruneviz.study import archive, book, pages
+from pruneviz.study.grid import read_grid
 from pruneviz.study.locks import hold
 from pruneviz.study.notebook import StepError
+from pruneviz.widgets import page as widget_page
 
 ROOT = Path(__file__).parent.parent
 SITE = ROOT / "_build" / "html"
@@ -102,10 +105,36 @@ def test_the_configuration_is_valid_for_jupyter_book_itself() -> None:
     assert config["nb_execution_mode"] == "off"
     assert config["html_js_files"]
     assert "repository_url" not in config["html_theme_options"], "its address is not known"
-    from pruneviz.widgets import page
-
     served = [*config["html_css_files"], *(name for name, _ in config["html_js_files"])]
-    assert set(page.assets()) <= set(served)
+    assert set(widget_page.assets()) <= set(served)
+
+
+def test_a_site_is_packed_whole_and_the_same_each_time(tmp_path: Path) -> None:
+    pages_ = {"index.html": b"one", "book/intro.html": b"two" * 1000, "_static/a.css": b""}
+    packed = []
+    for site in (tmp_path / "one", tmp_path / "two"):
+        for name, content in reversed(pages_.items()) if site.name == "two" else pages_.items():
+            (site / name).parent.mkdir(parents=True, exist_ok=True)
+            (site / name).write_bytes(content)
+        archive.pack(site)
+        packed.append(archive.pack(site).read_bytes())  # the second time, with an archive there
+    assert packed[0] == packed[1]
+    with zipfile.ZipFile(tmp_path / "one" / archive.NAME) as found:
+        assert {name: found.read(name) for name in found.namelist()} == {
+            f"pruneviz-book/{name}": content for name, content in pages_.items()
+        }
+
+
+def test_records_that_a_notebook_computes_are_no_reason_to_run_it_again(tmp_path: Path) -> None:
+    (tmp_path / "book" / "grids").mkdir(parents=True)
+    (tmp_path / "_build" / "store").mkdir(parents=True)
+    shutil.copy(ROOT / "book" / "grids" / "smoke.yaml", tmp_path / "book" / "grids")
+    cells = read_grid(ROOT / "book" / "grids" / "smoke.yaml")
+    for name in ("of-a-notebook", cells[0].hash):
+        (tmp_path / "_build" / "store" / f"{name}.json").touch()
+    found = {Path(path).stem for path in book._graph(tmp_path, [])["results"]}
+    assert cells[0].hash in found
+    assert "of-a-notebook" not in found
 
 
 # The graph --------------------------------------------------------------------------------------------------
@@ -159,6 +188,10 @@ def test_what_changed_is_redone_and_nothing_else(repository: Path) -> None:
     book.build(repository)
     assert "New words" in (index.parent / "book" / "intro.html").read_text(encoding="utf-8")
     assert executed.stat().st_mtime_ns == time_of_notebook, "a page's text does not concern the notebook"
+
+    with zipfile.ZipFile(index.parent / archive.NAME) as packed:
+        assert packed.testzip() is None
+        assert packed.read("pruneviz-book/book/intro.html") == (index.parent / "book" / "intro.html").read_bytes()
 
     shutil.rmtree(index.parent)
     assert book.build(repository).is_file(), "a site that somebody deleted is made again"
@@ -277,6 +310,12 @@ def test_links_inside_the_site_lead_somewhere(site: Path) -> None:
                 assert unquote(parts.fragment) in parsed[target].ids, f"{path.name} links to {address}"
 
 
+def loaded(path: Path) -> list[tuple[str, Path]]:
+    """What a page loads from the site, with the tag that does."""
+    addresses = [(tag, urlsplit(address)) for tag, address in Links(path.read_text(encoding="utf-8")).found]
+    return [(tag, (path.parent / unquote(a.path)).resolve()) for tag, a in addresses if a.path and not a.scheme]
+
+
 def test_the_site_names_no_place_of_this_machine(site: Path) -> None:
     for path in site.rglob("*"):
         if path.suffix in (".html", ".ipynb", ".md", ".txt", ".json") or path.name == "searchindex.js":
@@ -286,9 +325,13 @@ def test_the_site_names_no_place_of_this_machine(site: Path) -> None:
 
 
 def test_the_site_is_light(site: Path) -> None:
-    assert sum(path.stat().st_size for path in site.rglob("*") if path.is_file()) < 25e6
+    assert (site / archive.NAME).stat().st_size < 40e6
+    with zipfile.ZipFile(site / archive.NAME) as packed:
+        assert len(packed.namelist()) > 100
+    served = {name: (site / "_static" / name).stat().st_size for name in widget_page.assets()}
     for path in site.rglob("*.html"):
-        assert path.stat().st_size < 3e6, path.name
+        own = {path, *(p for tag, p in loaded(path) if tag == "img" and "_images" in p.parts)}
+        assert sum(p.stat().st_size for p in own) + sum(served.values()) < 2e6, path.name
 
 
 def test_the_site_has_a_card_for_each_scorer_and_every_chapter(site: Path) -> None:

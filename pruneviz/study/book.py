@@ -22,6 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pruneviz.errors import InputError, check_positive
+from pruneviz.study import archive
 from pruneviz.study.locks import hold
 from pruneviz.study.notebook import StepError, parameters_of
 from pruneviz.study.pages import stage
@@ -64,7 +65,9 @@ def build(root: Path | str = ".", jobs: int | None = None) -> Path:
         command += ["--configfile", str(config), "--cores", str(cores), "--quiet", "all", "--keep-going"]
         # The lock above replaces Snakemake's, which a killed build would leave behind.
         command += ["--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "params", "input", "code"]
-        if subprocess.run(command, cwd=root, check=False).returncode:
+        # Steps run side by side, and the number of threads can change a result's last bits: pages are to be the same.
+        environment = {"OMP_NUM_THREADS": "1"} | os.environ
+        if subprocess.run(command, cwd=root, check=False, env=environment).returncode:
             raise StepError(f"the book was not built, for the reason above; {_last_good(html)}")
     return html / "index.html"
 
@@ -103,6 +106,7 @@ def render(root: Path, scripts: Mapping[str, str]) -> Path:
         said = [line for line in log.splitlines() if re.search(r"WARNING|ERROR|CRITICAL|[A-Za-z]Error:", line)]
         lines = "\n".join(said[:20] or log.splitlines()[-5:])
         raise StepError(f"Jupyter Book did not render the pages; _build/book.log has all of it:\n{lines}")
+    archive.pack(fresh)
     _swap(fresh, work / "html")
     shutil.rmtree(output)
     return work / "html" / "index.html"
@@ -147,8 +151,7 @@ def _graph(root: Path, notebooks: list[str]) -> dict[str, Any]:
     library = [p for p in library if p.relative_to(_PACKAGE).as_posix() not in _NOT_LIBRARY]
     data = root / "book" / "data"
     pages = [p for p in sorted((root / "book").rglob("*")) if p.is_file() and data not in p.parents]
-    store = root / "_build" / "store"
-    results = [*sorted(data.glob("*.parquet")), data / "published.csv", *sorted(store.glob("*.json"))]
+    results = [*sorted(data.glob("*.parquet")), data / "published.csv", *_smoke_records(root)]
     results += sorted((root / "book" / "grids").glob("*.yaml"))
     versions = root / "requirements.lock"
 
@@ -164,6 +167,16 @@ def _graph(root: Path, notebooks: list[str]) -> dict[str, Any]:
         "pages": relative([root / "_config.yml", *pages, root / "benchmarks" / "README.md"]),
         "results": relative(results),
     }
+
+
+def _smoke_records(root: Path) -> list[Path]:
+    """The records of the smoke grid. Others in that store were computed by notebooks, and are no reason to run them."""
+    from pruneviz.study.grid import read_grid
+    from pruneviz.study.record import path_of
+
+    grid = root / "book" / "grids" / "smoke.yaml"
+    cells = read_grid(grid) if grid.is_file() else []
+    return [path_of(root / "_build" / "store", cell.hash) for cell in sorted(cells, key=lambda cell: cell.hash)]
 
 
 def _forget_stamps_of_lost_files(root: Path, notebooks: list[str]) -> None:
