@@ -13,10 +13,10 @@ from pruneviz.figures.style import (
     draw_interval,
     draw_runs,
     legend_above,
-    log_ticks,
     look,
     marks,
     new_axes,
+    plain,
     remaining,
     side_by_side,
     sparsity_axis,
@@ -65,7 +65,10 @@ def operations(table: pd.DataFrame, *, level: float = 0.95, ax: Axes | None = No
             counts += _draw_method(ax, named[named["method"] == method], level, mark, shifts[method])
         ax.set_yscale("log")
         low, high = ax.get_ylim()
-        log_ticks(ax.yaxis, low, high)
+        steps = (1, 2, 5) if high < 300 * low else (1,)
+        ticks = [m * 10.0**e for e in range(-6, 3) for m in steps if low <= m * 10.0**e <= high]
+        ax.set_yticks(ticks, [plain(tick) for tick in ticks])
+        ax.set_yticks([], minor=True)
         ax.set_ylim(low, high)
         ax.set_ylabel("operations left (%, log scale)")
         legend_above(ax, legend_title(counts, level))
