@@ -1,4 +1,4 @@
-"""The notebooks on foundations: their form, that they run, and that their exercises tell right from wrong."""
+"""The notebooks that teach: their form, that they run, and that their exercises tell right from wrong."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ import pruneviz as pv
 from pruneviz.study.notebook import parameters_of
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("foundations_*.ipynb"))
-PARAMETERS = {"profile", "dataset", "model", "scorers", "sparsities", "seeds", "store", "device"}
+NOTEBOOKS = [
+    path for kind in ("foundations", "rq", "diy") for path in sorted((ROOT / "notebooks").glob(f"{kind}*.ipynb"))
+]
+PARAMETERS = {"profile", "dataset", "model", "recipe", "scorers", "sparsities", "seeds", "store", "device", "compute"}
+PARAMETERS |= {"results"}
 ALLOWED = {"pruneviz", "torch", "torchvision", "matplotlib", "numpy", "pandas", "IPython"}
 HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 
 every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+inquiry = pytest.mark.parametrize("path", [p for p in NOTEBOOKS if not p.stem.startswith("diy")], ids=lambda p: p.stem)
 
 
 def cells_of(path: Path, kind: str) -> list[NotebookNode]:
@@ -65,15 +69,21 @@ def test_it_uses_the_public_interface_only(path: Path) -> None:
         assert not re.search(r"\bpv\.(\w+\.)*_\w", cell.source), cell.id
 
 
-@every
+@inquiry
 def test_it_asks_derives_answers_and_doubts(path: Path) -> None:
     prose = prose_of(path)
     assert "?" in prose[:800], "the question comes first"
     assert len(re.findall(r"^## ", prose, flags=re.MULTILINE)) >= 4
-    assert prose.count("$$") >= 4
+    assert prose.count("$$") >= (4 if path.stem.startswith("foundations") else 2)
+    assert "my_guess = None" in "\n".join(cell.source for cell in cells_of(path, "code"))
+    assert re.search(r"^##+ (The answer|What this shows)", prose, flags=re.MULTILINE)
     assert "what this does not show" in prose.lower()
+
+
+@every
+def test_it_has_exercises(path: Path) -> None:
     ids = [cell.id for cell in nbformat.read(path, as_version=4).cells]
-    assert sum(name.startswith("exercise") for name in ids) >= 2
+    assert sum(name.startswith("exercise") and not name.endswith("text") for name in ids) >= 2
 
 
 @every
