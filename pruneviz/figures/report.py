@@ -37,16 +37,14 @@ def accuracy_table(table: pd.DataFrame, *, column: str = "test_accuracy", level:
     dense = named[named["scorer"] == DENSE]
     lines: dict[str, dict[str, str]] = {}
     if len(dense):
-        text = _entry(summarize(dense[column], level=level))
+        text = entry(summarize(dense[column], level=level))
         lines["Dense"] = {"n": str(len(dense)), _NONE: text}
     for method in pruned_methods(named):
         rows = named[named["method"] == method]
         runs = {sparsity: rows.loc[rows["sparsity"] == sparsity, column] for sparsity in sparsities}
         lines[method] = {"n": runs_phrase([len(r) for r in runs.values() if len(r)]).removeprefix("n = ")}
         lines[method] |= {
-            percent(sparsity): _entry(summarize(values, level=level))
-            for sparsity, values in runs.items()
-            if len(values)
+            percent(sparsity): entry(summarize(values, level=level)) for sparsity, values in runs.items() if len(values)
         }
     frame = pd.DataFrame.from_dict(lines, orient="index").fillna("")
     wanted = ["n", _NONE, *map(percent, sparsities)]
@@ -153,7 +151,8 @@ def what_was_run(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"what was run": {name: text for name, text in lines.items() if text}})
 
 
-def _entry(summary: Summary) -> str:
+def entry(summary: Summary) -> str:
+    """An accuracy as a reader's text, in percent: "91.2 ± 0.4", or the mean alone for fewer than three runs."""
     if summary.n < LEAST_FOR_INTERVAL:
         return f"{100 * summary.mean:.1f}"
     return f"{100 * summary.mean:.1f}\u00a0±\u00a0{50 * (summary.high - summary.low):.1f}"

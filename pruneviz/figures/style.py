@@ -44,7 +44,7 @@ class Mark:
 
 
 _MARKS = {
-    "Random": Mark(ORANGE, "o"),
+    "Random": Mark(ORANGE, "<"),
     "Random (ERK)": Mark(ORANGE, "o"),
     "Random (uniform)": Mark(SKY, "v"),
     "Magnitude": Mark(GREEN, "s"),

@@ -65,6 +65,8 @@ _METHODS = {
     "obd": _Method("obd", options={"rate": None}),
     "lt (original init)": _Method("lottery", options={"rounds": None, "rewind": 0}),
 }
+# What two runs of one experiment have in common, beside the sparsity.
+_SAME = ("dataset", "model", "width", "scorer", "scope", "batches")
 
 
 def read_published(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -137,6 +139,23 @@ def matches(table: pd.DataFrame, published: pd.DataFrame) -> Iterator[tuple[Any,
             yield from ((name, runs) for _, runs in table.iloc[same].groupby(list(TRAINING)))
 
 
+def experiments(published: pd.DataFrame) -> pd.DataFrame:
+    """Which experiment of ours each published number is of, whether it has been run or not.
+
+    Args:
+        published: of `read_published`.
+
+    Returns:
+        A row, with the label it has in `published`, for each number that could be ours: our dataset, model, width,
+        scorer, scope, batches and sparsity.
+    """
+    import pandas as pd
+
+    wanted = dict(zip(published.index, map(_wanted, published.to_dict("records")), strict=True))
+    keys = {name: found[1] for name, found in wanted.items() if not isinstance(found, str)}
+    return pd.DataFrame(list(keys.values()), index=list(keys), columns=[*_SAME, "sparsity"])
+
+
 def runs_behind(metric: str) -> int | None:
     """How many runs a published number is the mean of, if it says so: 3 for "... (mean of 3 runs)"."""
     found = re.search(r"\(mean of (\d+)", metric)
@@ -163,8 +182,7 @@ def _wanted(number: Mapping[Any, Any]) -> tuple[_Method, Any] | str:
 
 
 def _key(row: Mapping[Any, Any]) -> Any:
-    same = ("dataset", "model", "width", "scorer", "scope", "batches")
-    return *(row[name] for name in same), round(float(row["sparsity"]), 6)
+    return *(row[name] for name in _SAME), round(float(row["sparsity"]), 6)
 
 
 def _is_plain(row: Mapping[Any, Any]) -> bool:

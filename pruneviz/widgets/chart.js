@@ -11,13 +11,14 @@
 //                         apart (pixels between ticks at least)
 //              "log"      the same; values that are not positive are not drawn
 //              "density"  of sparsities: 0.9, 0.99 and 0.999 are equally far apart
-//              "names"    names ["conv1", ...]; values are 0, 1, ...; on y each name stands above its line
+//              "names"    names ["conv1", ...]; values are 0, 1, ...; on y the first is on top, each name above its line
 //   series   [{ id, label, points,
 //              color      any CSS colour; none: the text's
 //              marker     as in matplotlib, "o s D ^ v < > P X h p *"; none: a line alone
 //              dash       as in SVG, "4 3"
 //              line       false: points alone
 //              hollow, faint, hidden (in the legend only), quiet (not in the legend)
+//              group      with `aside`: series of the same group stand at the same side; none: its id
 //              area }]    the points' intervals as a band, not as bars
 //            A point is { x, y, low, high, text, sign }: low and high of its interval or null, `text` what is said of it,
 //            sign "x" for a run that was lost.
@@ -26,7 +27,8 @@
 //   aside    true: series stand side by side, so that intervals do not cover each other; or the share of the axis
 //   height   pixels; none: from the width
 //   toggle   function(id): the legend's entries become buttons that call it
-//   readout  function(series, point) → { title, rows: [[name, value, strong]] }; none: the point's text
+//   readout  function(series, point) → { title, header, rows: [[name, value or values, strong]], foot }, header and foot
+//            if there are any; none: the point's text
 //   table    { caption, header, rows } of texts; none: every point with its text
 //   empty    what is said where there is nothing to draw
 // }
@@ -74,13 +76,13 @@ export function chart() {
     if (!last || !width) return;
     const shown = last.series.filter((s) => !s.hidden && s.points.length);
     write(nothing, shown.length || last.rules.length ? "" : last.empty || "There is nothing to show.");
-    stage.hidden = nothing.textContent !== "";
+    stage.hidden = details.hidden = nothing.textContent !== "";
     const height = last.height || Math.round(Math.max(250, Math.min(380, 0.58 * width)));
     const values = valuesOf(last, shown);
     const names = last.y.scale === "names";
     const top = last.y.label ? 24 : 10;
     const tall = { top, height: height - top - 44 };
-    const y = placed({ apart: 38, ...last.y }, values.y, tall.height);
+    const y = placed({ apart: 38, down: names, ...last.y }, values.y, tall.height);
     const left = names ? 2 : Math.ceil(y.width) + 10;
     const box = { ...tall, left, right: 14, width: width - left - 14 };
     const x = placed({ apart: 50, ...last.x }, values.x, box.width);
@@ -115,7 +117,8 @@ export function chart() {
 /** All values that the axes must reach, ends of intervals and rules included. */
 function valuesOf(spec, shown) {
   const points = shown.flatMap((series) => series.points);
-  const values = { x: points.map((p) => p.x), y: points.map((p) => p.y) };
+  // x stays as it is when series are hidden; y makes use of the room.
+  const values = { x: spec.series.flatMap((series) => series.points.map((p) => p.x)), y: points.map((p) => p.y) };
   const along = values[spec.value === "x" ? "x" : "y"];
   points.forEach((p) => along.push(...[p.low, p.high].filter(Number.isFinite)));
   spec.rules.forEach((r) => values[r.axis].push(...[r.at, r.low, r.high].filter(Number.isFinite)));
@@ -144,7 +147,7 @@ export function tableOf({ caption, header, rows }) {
   return h(
     "table",
     { class: "pv-chart-table" },
-    h("caption", {}, caption),
+    h("caption", {}, h("span", {}, caption)),
     h("thead", {}, h("tr", {}, ...header.map((text) => h("th", { scope: "col" }, text)))),
     h("tbody", {}, ...rows.map((row) => h("tr", {}, ...cells(row)))),
   );

@@ -17,7 +17,8 @@ const CHARACTER = 6.6; // the width of a digit at 12 pixels
 export function placed(axis, values, length) {
   const move = TRANSFORM[axis.scale || "linear"];
   const [low, high] = ends(axis, values.map(move).filter(Number.isFinite));
-  const at = (v) => (move(v) - low) / (high - low);
+  const share = (v) => (move(v) - low) / (high - low);
+  const at = axis.down ? (v) => 1 - share(v) : share;
   const inside = (v) => at(v) > -1e-6 && at(v) < 1 + 1e-6;
   const ticks = wanted(axis, low, high, values, length).filter(([v]) => inside(v)).map(([v, text]) => ({ at: at(v), text }));
   return { at, ticks, width: Math.max(0, ...ticks.map((tick) => tick.text.length)) * CHARACTER };

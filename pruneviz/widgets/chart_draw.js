@@ -7,21 +7,25 @@ import { h } from "./dom.js";
 export function places(spec, box, [x, y]) {
   const across = spec.value === "x"; // intervals lie along x
   const shown = spec.series.filter((series) => !series.hidden);
-  const side = aside(spec, box, shown.length);
-  return shown.map((series, rank) =>
-    series.points.flatMap((point, index) => {
-      const px = box.left + x.at(point.x) * box.width + (across ? 0 : side(rank));
-      const py = box.top + (1 - y.at(point.y)) * box.height + (across ? side(rank) : 0);
+  const groups = [...new Set(shown.filter((series) => series.points.length).map(groupOf))];
+  const side = aside(spec, box, groups.length);
+  return shown.map((series) => {
+    const shift = side(groups.indexOf(groupOf(series)));
+    return series.points.flatMap((point, index) => {
+      const px = box.left + x.at(point.x) * box.width + (across ? 0 : shift);
+      const py = box.top + (1 - y.at(point.y)) * box.height + (across ? shift : 0);
       const inside = Math.abs(x.at(point.x) - 0.5) < 0.501 && Math.abs(y.at(point.y) - 0.5) < 0.501;
       if (!Number.isFinite(px) || !Number.isFinite(py)) return [];
       const end = (v) => (across ? box.left + x.at(v) * box.width : box.top + (1 - y.at(v)) * box.height);
       const known = Number.isFinite(point.low) && Number.isFinite(point.high);
       return [{ series, point, index, inside, x: px, y: py, ends: known ? [end(point.low), end(point.high)] : null }];
-    }),
-  );
+    });
+  });
 }
 
-/** How far the series are moved aside, so that intervals at the same place do not cover each other. */
+const groupOf = (series) => series.group ?? series.id;
+
+/** How far the groups of series are moved aside, so that intervals at the same place do not cover each other. */
 function aside(spec, box, count) {
   if (!spec.aside) return () => 0;
   const names = spec[spec.value === "x" ? "y" : "x"].names;

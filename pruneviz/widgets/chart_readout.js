@@ -66,14 +66,17 @@ export function readout(stage, svg, spec) {
   function spoken(p) {
     if (p.point.text) return `${p.series.label}: ${p.point.text}`;
     const { title, rows: lines } = words(p);
-    return [title, ...lines.filter((line) => line[2]).map(([name, value]) => `${name} ${value}`)].join(", ");
+    return [title, ...lines.filter((line) => line[2]).map(([name, value]) => `${name} ${[value].flat().join(", ")}`)].join(", ");
   }
 
   function show(p) {
-    const { title, rows: lines } = words(p);
-    const line = ([name, value, strong]) =>
-      h("tr", { class: strong ? "pv-card-this" : null }, h("th", {}, name), h("td", {}, value));
-    card.replaceChildren(h("p", {}, title), h("table", {}, h("tbody", {}, ...lines.map(line))));
+    const { title, header, rows: lines, foot } = words(p);
+    const cells = (name, value) => [h("th", {}, name), ...[value].flat().map((text) => h("td", {}, text))];
+    const line = ([name, value, strong]) => h("tr", { class: strong ? "pv-card-this" : null }, ...cells(name, value));
+    const head = header ? h("thead", {}, line(["", header])) : null;
+    const small = foot ? h("p", { class: "pv-card-foot" }, foot) : null;
+    const table = h("table", {}, ...(head ? [head] : []), h("tbody", {}, ...lines.map(line)));
+    card.replaceChildren(h("p", {}, title), table, ...(small ? [small] : []));
     card.hidden = false;
     layer.classList.add("pv-on");
     cursor.setAttribute("cx", p.x);

@@ -1,0 +1,184 @@
+"""Tables of results for interactions: one setting at a time, chosen by its data set, its network and its training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import traitlets
+
+from pruneviz.errors import check_choice, check_sparsity
+from pruneviz.figures.methods import DENSE, SETTING, one_setting, pruned_methods
+from pruneviz.figures.style import marks, percent, runs_phrase
+from pruneviz.figures.summary import LEAST_FOR_INTERVAL
+from pruneviz.widgets.interaction import Interaction
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What a reader chooses a setting by.
+CHOSEN_BY = ("dataset", "network", "training")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The rows of one setting.
+
+    Attributes:
+        names: what it is chosen by: its data set, network and training.
+        rows: of the table, with a column `method`; dense ones first.
+    """
+
+    names: dict[str, str]
+    rows: pd.DataFrame
+
+    @property
+    def dense(self) -> pd.DataFrame:
+        """The runs without pruning."""
+        return self.rows[self.rows["scorer"] == DENSE]
+
+    @property
+    def pruned(self) -> pd.DataFrame:
+        """The other runs."""
+        return self.rows[self.rows["scorer"] != DENSE]
+
+
+class BySetting(Interaction):
+    """An interaction about a table of results.
+
+    Args:
+        table: runs, with the columns of a table of records; any number of settings, also none.
+        title: what is shown, in a few words.
+        chosen: values of the traits at first.
+
+    Attributes:
+        dataset, network, training: the setting that is shown; where there is none that has all three, the nearest.
+        methods: those that are shown.
+    """
+
+    dataset = traitlets.Unicode().tag(sync=True)
+    network = traitlets.Unicode().tag(sync=True)
+    training = traitlets.Unicode().tag(sync=True)
+    methods = traitlets.List(traitlets.Unicode()).tag(sync=True)
+
+    def __init__(self, table: pd.DataFrame, *, title: str | None = None, **chosen: Any) -> None:
+        self._settings = settings_of(self._usable(table))
+        self._known = {name: list(dict.fromkeys(s.names[name] for s in self._settings)) for name in CHOSEN_BY}
+        everywhere = [method for s in self._settings for method in pruned_methods(s.rows)]
+        self._marks = marks(self._every_method(list(dict.fromkeys(everywhere))))
+        first = self._settings[0].names if self._settings else dict.fromkeys(CHOSEN_BY, "")
+        data = {
+            "title": title or "",
+            "methods": [{"id": name, "color": m.color, "marker": m.marker} for name, m in self._marks.items()],
+            "settings": [s.names | {"words": words(s.rows)} | self._shown(s) for s in self._settings],
+        } | self._beside()
+        given = {name: value for name, value in chosen.items() if value is not None}
+        super().__init__(data=data, **first | {"methods": list(self._marks)} | given)
+
+    def _usable(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows that this interaction is about."""
+        return table
+
+    def _every_method(self, names: list[str]) -> list[str]:
+        """The methods that can be shown, given those that the table has."""
+        return names
+
+    def _shown(self, setting: Setting) -> dict[str, Any]:
+        """What is shown of one setting."""
+        raise NotImplementedError
+
+    def _beside(self) -> dict[str, Any]:
+        """What else the picture needs, beside methods and settings."""
+        return {}
+
+    @property
+    def setting(self) -> Setting | None:
+        """The setting that is shown; None of an empty table."""
+        chosen = [getattr(self, name) for name in CHOSEN_BY]
+        fits = [[s.names[name] == value for name, value in zip(CHOSEN_BY, chosen, strict=True)] for s in self._settings]
+        return self._settings[fits.index(max(fits))] if fits else None
+
+    def now(self) -> Mapping[str, Any] | None:
+        """What is shown of the chosen setting."""
+        return next(
+            (s for s in self.data["settings"] if self.setting and self.setting.names.items() <= s.items()), None
+        )
+
+    @traitlets.validate("dataset", "network", "training")
+    def _known_name(self, proposal: dict[str, Any]) -> str:
+        name = proposal["trait"].name
+        known = self._known[name]
+        return check_choice(name, proposal["value"], known) if known else ""
+
+    @traitlets.validate("methods")
+    def _known_methods(self, proposal: dict[str, Any]) -> list[str]:
+        for method in proposal["value"]:
+            check_choice("method", method, self._marks)
+        return [method for method in self._marks if method in proposal["value"]]
+
+
+class AtSparsity(BySetting):
+    """An interaction about a table of results at one sparsity.
+
+    Attributes:
+        sparsity: the fraction removed, one that the table has; of the setting that is shown, the nearest.
+    """
+
+    sparsity = traitlets.Float().tag(sync=True)
+
+    def __init__(self, table: pd.DataFrame, *, sparsity: float | None = None, **chosen: Any) -> None:
+        super().__init__(table, **chosen)
+        if self.setting is not None and len(self.setting.pruned):
+            # Where most can be compared, and of these the sparsest.
+            counts = self.setting.pruned["sparsity"].value_counts()
+            self.sparsity = max(counts.index, key=lambda s: (counts[s], s)) if sparsity is None else sparsity
+
+    @traitlets.validate("sparsity")
+    def _in_table(self, proposal: dict[str, Any]) -> float:
+        known = {float(s) for setting in self._settings for s in setting.pruned["sparsity"]}
+        asked = check_sparsity(proposal["value"])
+        return min(known, key=lambda s: (abs(s - asked), s)) if known else 0.0
+
+
+def settings_of(table: pd.DataFrame) -> list[Setting]:
+    """The settings of a table, in its order."""
+    if len(table) == 0:
+        return []
+    varying = {column for column in SETTING if table[column].nunique() > 1}
+    groups = [rows for _, rows in table.groupby(list(SETTING), sort=False)]
+    return [Setting(_names(rows.iloc[0].to_dict(), varying), one_setting(rows)) for rows in groups]
+
+
+def _names(row: Mapping[Any, Any], varying: set[str]) -> dict[str, str]:
+    training = [str(row["recipe"])]
+    if row["fraction"] != 1:
+        training.append(f"{percent(row['fraction'])} of the images")
+    training += [str(row[column]) for column in ("init", "precision") if column in varying]
+    width = f", width × {row['width']:g}" if row["width"] != 1 else ""
+    return {"dataset": str(row["dataset"]), "network": f"{row['model']}{width}", "training": ", ".join(training)}
+
+
+def words(rows: pd.DataFrame) -> str:
+    """What the rows of a setting are runs of, in a line."""
+    row = rows.iloc[0]
+    epochs = ", ".join(dict.fromkeys(str(n) for n in rows.loc[~rows["diverged"], "epochs"])) or "no"
+    runs = f"{len(rows)} run{'s' * (len(rows) != 1)}"
+    names = _names(row.to_dict(), set())
+    return (
+        f"{runs} on {names['dataset']}: {names['network']} with {row['total']:,} prunable weights, "
+        f"{row['init']} initialization, {epochs} epochs ({names['training']}, {row['precision']})."
+    )
+
+
+def how_many(counts: list[int], level: float) -> str:
+    """What the points of a picture are, given how many runs each of them has."""
+    if not counts:
+        return ""
+    if max(counts) == 1:
+        return "Each point is one run: too few for an interval."
+    means = f"Points are means, {runs_phrase(counts)}".replace(" = ", "\u00a0=\u00a0")
+    if max(counts) < LEAST_FOR_INTERVAL:
+        return f"{means}: too few for an interval."
+    where = f" where n ≥ {LEAST_FOR_INTERVAL}" if min(counts) < LEAST_FOR_INTERVAL else ""
+    return f"{means}, with their {percent(level)} intervals{where}."
