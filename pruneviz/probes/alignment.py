@@ -100,8 +100,7 @@ def ntk_projection(spectrum: NtkResult | NtkTop, target: Tensor) -> NtkProjectio
     if isinstance(spectrum, NtkTop):
         values, vectors = spectrum.eigenvalues, spectrum.eigenvectors
     else:
-        values, vectors = torch.linalg.eigh(spectrum.kernel.double())
-        values, vectors = values.flip(0), vectors.flip(1)
+        values, vectors = _eigenpairs(spectrum.kernel.double())
     squares = (vectors.T @ target).square().sum(1)
     total = float(target.square().sum())
     return NtkProjection(values, squares / total, total, float(values @ squares))
@@ -162,6 +161,16 @@ def residual_of(problem: Problem, outputs: Sequence[Tensor]) -> tuple[float, Ten
         derivatives.append(torch.autograd.grad(loss, leaf)[0])
         total += float(loss.detach())
     return total, torch.cat(derivatives)
+
+
+def _eigenpairs(kernel: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, descending, and eigenvectors, of a positive semidefinite matrix."""
+    try:
+        values, vectors = torch.linalg.eigh(kernel)
+    except torch.linalg.LinAlgError:  # LAPACK gives up on some kernels of which most entries are exactly zero
+        vectors, values, _ = torch.linalg.svd(kernel)
+        return values, vectors
+    return values.flip(0), vectors.flip(1)
 
 
 def as_columns(spectrum: NtkResult | NtkTop, target: Tensor) -> Tensor:
