@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Fewer pairs than this have no interval.
 LEAST_FOR_RANKS = 5
 
-_SMALLEST, _LARGEST = 3.2, 8.5  # of a point, by its sparsity
+_SMALLEST, _LARGEST = 4.2, 9.0  # of a point, by its sparsity
 
 
 @dataclass(frozen=True)
