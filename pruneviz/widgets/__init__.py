@@ -1,6 +1,8 @@
 """Interactive pictures: one Python class and one JavaScript module each, live in a notebook or still on a page.
 
-`MaskExplorer` shows which weights a scorer keeps. `Accuracy` shows a table of results: accuracy against sparsity.
+`MaskExplorer` shows which weights a scorer keeps, `Spectrum` what is left of the neural tangent kernel, `Depth` the
+gradients and signals of each layer, `Agreement` how far methods agree, and `Microscope` a single weight. `Accuracy`
+shows a table of results: accuracy against sparsity. `live` puts controls above one of these that change its network.
 Beside them, `page` gives a static site the script and the style sheet that bring the same pictures to life without a
 kernel.
 """
@@ -13,15 +15,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pruneviz.widgets import page
     from pruneviz.widgets.accuracy import Accuracy
+    from pruneviz.widgets.agreement import Agreement
+    from pruneviz.widgets.depth import Depth
     from pruneviz.widgets.interaction import Interaction
+    from pruneviz.widgets.live_controls import live
     from pruneviz.widgets.mask_explorer import MaskExplorer
+    from pruneviz.widgets.microscope import Microscope
+    from pruneviz.widgets.spectrum import Spectrum
 
-__all__ = ["Accuracy", "Interaction", "MaskExplorer", "page"]
+__all__ = ["Accuracy", "Agreement", "Depth", "Interaction", "MaskExplorer", "Microscope", "Spectrum", "live", "page"]
 
 _MODULES = {
     "Accuracy": "accuracy",
+    "Agreement": "agreement",
+    "Depth": "depth",
     "Interaction": "interaction",
     "MaskExplorer": "mask_explorer",
+    "Microscope": "microscope",
+    "Spectrum": "spectrum",
+    "live": "live_controls",
 }
 
 

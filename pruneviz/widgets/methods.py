@@ -1,0 +1,84 @@
+"""What the interactions that measure masks have in common: methods on a problem, and a short grid of sparsities."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pruneviz.allocate import LayerCollapseWarning, cut
+from pruneviz.errors import InputError
+from pruneviz.masks import Masks
+from pruneviz.problem import Problem
+from pruneviz.prune import prune
+from pruneviz.scorers import scorers
+from pruneviz.widgets.cuts import Cuts, title
+
+#: Where most experiments of the field are: the dense network, and from half of the weights to one in a hundred.
+GRID: tuple[float, ...] = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
+METHODS: tuple[str, ...] = ("random:erk", "magnitude", "snip", "grasp")
+DIGITS = 4  # of a printed number that is no count: more would be read by nobody
+
+
+class Methods(Cuts):
+    """Methods on a problem and their masks, exactly those of `pruneviz.prune`.
+
+    A method whose card names a schedule is pruned along it, anew for each sparsity; the others are scored once.
+
+    Args:
+        problem: model, batches and loss.
+        methods: "scorer" or "scorer:scope"; the scope is "global" if none is given.
+        options: options of scorers, by the scorer's name.
+        grid: the sparsities that can be chosen, increasing.
+
+    Raises:
+        InputError: an unknown scorer, scope or option, or a grid that cannot be used.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        methods: Sequence[str],
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        grid: Iterable[float] | None = None,
+    ) -> None:
+        super().__init__(problem, methods, options, GRID if grid is None else grid)
+
+    def in_one_shot(self, method: str) -> bool:
+        """Whether the method scores once and cuts once."""
+        return scorers()[self.methods[method][0]].schedule == "one_shot"
+
+    def masks(self, method: str, sparsity: float) -> Masks:
+        """The masks of a method at any sparsity.
+
+        Raises:
+            InputError: if the scope cannot reach it.
+        """
+        scorer, scope = self.methods[method]
+        if self.in_one_shot(method):
+            return cut(self.scores(method), sparsity, scope)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LayerCollapseWarning)  # the interactions say what has collapsed
+            return prune(self.problem, scorer, sparsity, scope=scope, **self.options.get(scorer, {}))
+
+    def attempt(self, method: str, sparsity: float) -> Masks | str:
+        """The masks, or why there are none."""
+        try:
+            return self.masks(method, sparsity)
+        except InputError as error:
+            return str(error)
+
+    def described(self) -> list[dict[str, str]]:
+        """The methods as an interaction's data name them."""
+        return [{"id": method, "title": title(method), "scope": self.methods[method][1]} for method in self.methods]
+
+
+def figures(value: float, digits: int = DIGITS) -> float | None:
+    """A number as it is printed, with so many significant digits; None where it is not finite."""
+    return float(f"{value:.{digits}g}") + 0.0 if math.isfinite(value) else None
+
+
+def decimals(value: float | None, digits: int = 3) -> float | None:
+    """A number as it is printed, with so many decimals and without a negative zero; None where it is not finite."""
+    return round(value, digits) + 0.0 if value is not None and math.isfinite(value) else None
