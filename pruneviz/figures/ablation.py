@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 _COLUMNS = ["method", "sparsity", "ablation", "n", "plain", "ablated", "difference", "low", "high"]
 _COLUMNS += ["differences", "p", "p_holm"]
-_MARKS = {"shuffle": Mark(BLUE, "o"), "reinitialize": Mark(VERMILION, "D"), "invert": Mark(OLIVE, "v")}
+#: How each ablation is drawn everywhere.
+MARKS = {"shuffle": Mark(BLUE, "o"), "reinitialize": Mark(VERMILION, "D"), "invert": Mark(OLIVE, "v")}
 
 
 def ablation_effects(
@@ -168,7 +169,7 @@ def ablations(
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:+g}".replace("-", "\u2212") if value else "0")
         for name in ABLATIONS:
             if any(row["ablation"] == name for row in rows):
-                ax.plot([], [], linestyle="none", label=ABLATIONS[name], **_MARKS[name].style)
+                ax.plot([], [], linestyle="none", label=ABLATIONS[name], **MARKS[name].style)
         legend_above(ax, _title([row["n"] for row in rows], level), columns=3)
     return ax
 
@@ -218,7 +219,7 @@ def _verdict(row: Mapping[str, Any], margin: float, level: float) -> str:
 
 
 def _draw(ax: Axes, y: float, row: Mapping[Any, Any]) -> None:
-    mark = _MARKS[row["ablation"]]
+    mark = MARKS[row["ablation"]]
     values = [100 * value for value in row["differences"]]
     if row["n"] >= LEAST_FOR_INTERVAL:
         mean, ends = 100 * row["difference"], (100 * row["low"], 100 * row["high"])

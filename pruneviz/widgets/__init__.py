@@ -1,10 +1,10 @@
 """Interactive pictures: one Python class and one JavaScript module each, live in a notebook or still on a page.
 
 `MaskExplorer` shows which weights a scorer keeps, `Spectrum` what is left of the neural tangent kernel, `Depth` the
-gradients and signals of each layer, `Agreement` how far methods agree, and `Microscope` a single weight. `Accuracy`
-shows a table of results: accuracy against sparsity. `live` puts controls above one of these that change its network.
-Beside them, `page` gives a static site the script and the style sheet that bring the same pictures to life without a
-kernel.
+gradients and signals of each layer, `Agreement` how far methods agree, and `Microscope` a single weight. `Accuracy`,
+`Sanity` and `Cost` show a table of results: against sparsity, after ablations, against operations. `live` puts controls
+above one of these that change its network. Beside them, `page` gives a static site the script and the style sheet that
+bring the same pictures to life without a kernel.
 """
 
 from __future__ import annotations
@@ -16,22 +16,38 @@ if TYPE_CHECKING:
     from pruneviz.widgets import page
     from pruneviz.widgets.accuracy import Accuracy
     from pruneviz.widgets.agreement import Agreement
+    from pruneviz.widgets.cost import Cost
     from pruneviz.widgets.depth import Depth
     from pruneviz.widgets.interaction import Interaction
     from pruneviz.widgets.live_controls import live
     from pruneviz.widgets.mask_explorer import MaskExplorer
     from pruneviz.widgets.microscope import Microscope
+    from pruneviz.widgets.sanity import Sanity
     from pruneviz.widgets.spectrum import Spectrum
 
-__all__ = ["Accuracy", "Agreement", "Depth", "Interaction", "MaskExplorer", "Microscope", "Spectrum", "live", "page"]
+__all__ = [
+    "Accuracy",
+    "Agreement",
+    "Cost",
+    "Depth",
+    "Interaction",
+    "MaskExplorer",
+    "Microscope",
+    "Sanity",
+    "Spectrum",
+    "live",
+    "page",
+]
 
 _MODULES = {
     "Accuracy": "accuracy",
     "Agreement": "agreement",
+    "Cost": "cost",
     "Depth": "depth",
     "Interaction": "interaction",
     "MaskExplorer": "mask_explorer",
     "Microscope": "microscope",
+    "Sanity": "sanity",
     "Spectrum": "spectrum",
     "live": "live_controls",
 }

@@ -3,7 +3,7 @@
 
 import { chart } from "./chart.js";
 import { h, write } from "./dom.js";
-import { settingChoices, settingPickers } from "./settings.js";
+import { settingChoices, settingPickers, toggled } from "./settings.js";
 import { shell } from "./shell.js";
 
 const THEIRS = "published";
@@ -17,9 +17,7 @@ function render({ model, el }) {
 
   function toggle(id) {
     if (id === THEIRS) return frame.act("theirs", !model.get("theirs"));
-    const shown = model.get("methods");
-    const order = model.get("data").methods.map((m) => m.id);
-    frame.act("methods", order.filter((m) => shown.includes(m) !== (m === id)));
+    frame.act("methods", toggled(model.get("data").methods.map((m) => m.id), model.get("methods"), id));
   }
 
   function update() {

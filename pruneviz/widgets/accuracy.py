@@ -11,12 +11,12 @@ import traitlets
 from pruneviz.figures.methods import method_names, pruned_methods
 from pruneviz.figures.report import accuracy_table, entry
 from pruneviz.figures.style import percent
-from pruneviz.figures.summary import Summary, summarize
+from pruneviz.figures.summary import summarize
 from pruneviz.scorers import scorers
 from pruneviz.study.cell import DEFAULTS, DENSE
 from pruneviz.study.ledger import experiments, runs_behind
 from pruneviz.widgets import page
-from pruneviz.widgets.settings import CHOSEN_BY, BySetting, Setting, how_many
+from pruneviz.widgets.settings import CHOSEN_BY, ByMethod, Setting, how_many, place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _NONE = "none"
 
 
-class Accuracy(BySetting):
+class Accuracy(ByMethod):
     """Accuracy against sparsity: choose data set, network, training and methods; point at a value and read it.
 
     A point is the mean of its runs with Student's interval for n >= 3, as in `pruneviz.figures.accuracy_table`, which
@@ -38,7 +38,7 @@ class Accuracy(BySetting):
         column: which accuracy, a fraction.
         level: of the intervals.
         title: what is shown, in a few words.
-        chosen: values of the traits at first.
+        chosen: values of the state at first, by name.
 
     Attributes:
         dataset, network, training: the setting that is shown.
@@ -46,7 +46,7 @@ class Accuracy(BySetting):
         theirs: whether published numbers are shown.
 
     Raises:
-        InputError: an accuracy that is not finite, or a value of a trait that the table does not have.
+        InputError: an accuracy that is not finite, or a value of the state that the table does not have.
     """
 
     kind = "accuracy"
@@ -78,13 +78,14 @@ class Accuracy(BySetting):
     def _usable(self, table: pd.DataFrame) -> pd.DataFrame:
         return table.loc[list(table["ablation"] == DEFAULTS["ablation"])]
 
-    def _every_method(self, names: list[str]) -> list[str]:
+    def _every_method(self) -> list[str]:
+        names = super()._every_method()
         if self._published is None or not self._settings:
             return names
         return list(dict.fromkeys([*names, *self._published.loc[self._published["scorer"] != DENSE, "name"]]))
 
     def _beside(self) -> dict[str, Any]:
-        return {"label": f"{self._column.replace('_', ' ')} (%)"}
+        return super()._beside() | {"label": f"{self._column.replace('_', ' ')} (%)"}
 
     def _shown(self, setting: Setting) -> dict[str, Any]:
         rows = setting.pruned
@@ -151,12 +152,6 @@ class Accuracy(BySetting):
             name = f"{each['method']}, published: {each['paper']}"
             lines.append({"method": each["method"], "theirs": True, "cells": [name, *(at.get(c, "") for c in columns)]})
         return ["removed", *columns], lines
-
-
-def place(summary: Summary) -> dict[str, float | None]:
-    """Where a mean and its interval are drawn, in percent; what a page prints is text."""
-    ends = {name: getattr(summary, name) for name in ("mean", "low", "high")}
-    return {name: None if math.isnan(value) else round(100 * value, 3) for name, value in ends.items()}
 
 
 def _known(published: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,8 @@
 //              marker     as in matplotlib, "o s D ^ v < > P X h p *"; none: a line alone
 //              dash       as in SVG, "4 3"
 //              line       false: points alone
-//              hollow, faint, hidden (in the legend only), quiet (not in the legend)
+//              hollow, faint, hidden (in the legend only), quiet (not in the legend), silent (no values to read),
+//              fixed (its key in the legend is no button)
 //              group      with `aside`: series of the same group stand at the same side; none: its id
 //              area }]    the points' intervals as a band, not as bars
 //            A point is { x, y, low, high, text, sign }: low and high of its interval or null, `text` what is said of it,
@@ -34,7 +35,7 @@
 // }
 // Colours come from the page: texts are --pv-ink and --pv-muted, never a series's colour.
 
-import { drawAxes, placed } from "./chart_axes.js";
+import { drawAxes, linesOf, placed } from "./chart_axes.js";
 import { drawRule, drawSeries, places } from "./chart_draw.js";
 import { swatch } from "./chart_marks.js";
 import { readout } from "./chart_readout.js";
@@ -81,7 +82,8 @@ export function chart() {
     const values = valuesOf(last, shown);
     const names = last.y.scale === "names";
     const top = last.y.label ? 24 : 10;
-    const tall = { top, height: height - top - 44 };
+    const under = 30 + 15 * linesOf(last.x.label, width - 14).length;
+    const tall = { top, height: height - top - under };
     const y = placed({ apart: 38, down: names, ...last.y }, values.y, tall.height);
     const left = names ? 2 : Math.ceil(y.width) + 10;
     const box = { ...tall, left, right: 14, width: width - left - 14 };
@@ -129,7 +131,7 @@ function legendEntry(entry, toggle) {
   const banded = Number.isFinite(entry.low) && Number.isFinite(entry.high);
   const key = entry.points ? entry : { dash: "6 4", area: banded, ...entry };
   const words = [swatch(key), h("span", {}, entry.label)];
-  if (!toggle || !entry.id) return h("span", { class: "pv-chart-key" }, ...words);
+  if (!toggle || !entry.id || entry.fixed) return h("span", { class: "pv-chart-key" }, ...words);
   const press = { type: "button", "aria-pressed": String(!entry.hidden), click: () => toggle(entry.id) };
   return h("button", { class: "pv-chart-key", ...press }, ...words);
 }

@@ -44,7 +44,8 @@ function wanted(axis, low, high, values, length) {
     return thinned(axis, short, low, high, length, apart);
   }
   const format = axis.format || (axis.scale === "log" ? powerText : null);
-  return axis.scale === "log" ? powers(low, high, length, apart, format) : steps(low, high, length, apart, format);
+  if (axis.scale !== "log") return steps(low, high, length, apart, format);
+  return thinned(axis, powers(low, high, length, apart, format), low, high, length, apart);
 }
 
 function thinned(axis, ticks, low, high, length, apart) {
@@ -72,9 +73,10 @@ function steps(low, high, length, apart, format) {
 function powers(low, high, length, apart, format) {
   const [first, last] = [Math.floor(low), Math.ceil(high)];
   const every = Math.max(1, Math.ceil((apart * (high - low)) / length));
-  const within = high - low < 1.7 ? [1, 2, 5] : [1];
+  const within = high - low < 2 ? [1, 2, 5] : [1]; // the powers of ten first
   const decades = Array.from({ length: last - first + 1 }, (_, i) => first + i).filter((e) => e % every === 0);
-  return decades.flatMap((e) => within.map((m) => Number(`${m}e${e}`))).map((v) => [v, format(v)]);
+  const inside = (v) => Math.log10(v) >= low && Math.log10(v) <= high;
+  return within.flatMap((m) => decades.map((e) => Number(`${m}e${e}`))).filter(inside).map((v) => [v, format(v)]);
 }
 
 const sparsityText = (s) => `${Number((100 * s).toFixed(3))}\u202f%`;
@@ -87,6 +89,16 @@ export function powerText(v) {
   const m = Number((v / 10 ** e).toPrecision(3));
   const power = `10${String(e).replace(/./g, (c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)])}`;
   return m === 1 ? power : `${m} × ${power}`;
+}
+
+/** A label in lines of at most `width` pixels. */
+export function linesOf(label, width) {
+  const most = Math.max(12, Math.floor(width / CHARACTER));
+  return (label || "").split(" ").reduce((lines, word) => {
+    const last = lines[lines.length - 1];
+    if (lines.length && last.length + 1 + word.length <= most) return [...lines.slice(0, -1), `${last} ${word}`];
+    return [...lines, word];
+  }, []);
 }
 
 /** Grid lines, ticks and labels in a box { left, top, width, height }, for axes that `placed` has made. */
@@ -112,7 +124,8 @@ export function drawAxes(box, [x, y], spec) {
     const inside = Math.min(Math.max(at, half), box.left + box.width + box.right - half);
     parts.push(text("tick", { x: inside, y: bottom + 17, "text-anchor": "middle" }, tick.text));
   }
-  parts.push(text("label", { x: box.left + box.width, y: bottom + 36, "text-anchor": "end" }, spec.x.label || ""));
+  const below = (words, i) => text("label", { x: box.left + box.width, y: bottom + 36 + 15 * i, "text-anchor": "end" }, words);
+  parts.push(...linesOf(spec.x.label, box.left + box.width).map(below));
   parts.push(text("label", { x: 0, y: 12 }, spec.y.label || ""));
   return h("svg:g", { "aria-hidden": "true" }, ...parts);
 }

@@ -20,7 +20,7 @@ export function readout(stage, svg, spec) {
   /** Take the places of a new drawing; what was under the cursor stays there if it still exists. */
   function update(placed) {
     const was = rows[at[0]]?.[at[1]];
-    rows = placed.map((places) => places.filter((p) => p.inside)).filter((places) => places.length);
+    rows = placed.map((places) => places.filter((p) => p.inside && !p.series.silent)).filter((places) => places.length);
     const series = was ? rows.findIndex((places) => places[0].series.id === was.series.id) : -1;
     const index = series >= 0 ? rows[series].findIndex((p) => p.index === was.index) : -1;
     at = index >= 0 ? [series, index] : [0, 0];

@@ -1,38 +1,45 @@
 // What a reader moves: pills for one of a few, pills for any of a few, a list for one of many, a slider for a number.
 //
-//   pills(legend, [{ value, title, mark? }], choose)   → { element, show(value) }    radio buttons
-//   checks(legend, options, choose)                    → { element, show([values]) } choose gets the whole list
-//   picker(label, options, choose)                     → { element, show(value), offer(options) }
+//   pills(legend, [{ value, title, mark? }], choose)   → { element, offer(options), show(value) }    radio buttons
+//   checks(legend, options, choose)                    → { element, offer(options), show([values]) } choose gets them all
+//   picker(label, options, choose)                     → { element, offer(options), show(value) }    a list that opens
 //   slider(words, grid, choose)                        → { element, label, side, show(index, text) }
 //
-// `mark` is a node that stands before the title, such as a key of the picture.
+// `offer` changes what can be chosen. `mark` is a node that stands before the title, such as a key of the picture.
 
 import { h, uniqueId } from "./dom.js";
 
 /** One of a few. */
 export function pills(legend, options, choose) {
-  const group = uniqueId();
-  const { element, inputs } = pillbox("radio", legend, options, group, (input) => choose(valueOf(options, input)));
-  return { element, show: (value) => inputs.forEach((input) => (input.checked = input.value === String(value))) };
+  const { element, offer, known, show } = pillbox("radio", legend, (input) => choose(valueOf(known(), input)));
+  offer(options);
+  return { element, offer, show: (value) => show([value]) };
 }
 
 /** Any of a few. */
 export function checks(legend, options, choose) {
-  const chosen = () => options.filter((option, i) => inputs[i].checked).map((option) => option.value);
-  const { element, inputs } = pillbox("checkbox", legend, options, uniqueId(), () => choose(chosen()));
-  const show = (values) => inputs.forEach((input) => (input.checked = values.map(String).includes(input.value)));
-  return { element, show };
+  const box = pillbox("checkbox", legend, () => choose(box.chosen()));
+  box.offer(options);
+  return { element: box.element, offer: box.offer, show: box.show };
 }
 
-function pillbox(type, legend, options, group, changed) {
-  const inputs = options.map((option) =>
-    h("input", { type, name: group, value: option.value, change: (event) => changed(event.target) }),
-  );
-  const labels = options.map((option, i) =>
-    h("label", { class: "pv-pill" }, inputs[i], h("span", {}, option.mark ?? null, option.title)),
-  );
-  const element = h("fieldset", { class: "pv-methods" }, h("legend", {}, legend), ...labels);
-  return { element, inputs };
+function pillbox(type, legend, changed) {
+  const group = uniqueId();
+  const element = h("fieldset", { class: "pv-methods" }, h("legend", {}, legend));
+  let options = [];
+  let inputs = [];
+  function offer(wanted) {
+    const same = wanted.length === options.length && wanted.every((o, i) => o.value === options[i].value);
+    if (same) return;
+    options = wanted;
+    const change = (event) => changed(event.target);
+    inputs = options.map((o) => h("input", { type, name: group, value: o.value, change }));
+    const label = (o, i) => h("label", { class: "pv-pill" }, inputs[i], h("span", {}, o.mark ?? null, o.title));
+    element.replaceChildren(element.firstChild, ...options.map(label));
+  }
+  const show = (values) => inputs.forEach((input) => (input.checked = values.map(String).includes(input.value)));
+  const chosen = () => options.filter((option, i) => inputs[i].checked).map((option) => option.value);
+  return { element, offer, known: () => options, show, chosen };
 }
 
 const valueOf = (options, input) => options.find((option) => String(option.value) === input.value).value;

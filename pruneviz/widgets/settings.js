@@ -1,6 +1,6 @@
 // Settings of a table of results: a data set, a network and a training, chosen in three lists.
 
-import { picker } from "./controls.js";
+import { picker, pills } from "./controls.js";
 
 const LABELS = { dataset: "Data set", network: "Network", training: "Training" };
 const NAMES = Object.keys(LABELS);
@@ -38,9 +38,32 @@ export function settingPickers(model, act) {
   return { elements: pickers.map((p) => p.element), update };
 }
 
+/** The sparsities of a setting; one alone is not shown, because there is nothing to choose. */
+export function sparsityPills(act) {
+  const { element, offer, show } = pills("Weights removed", [], (sparsity) => act("sparsity", sparsity));
+
+  /** Follow the model; returns what is shown at the sparsity nearest to the one wanted, or null. */
+  function update(setting, wanted) {
+    const found = setting ? setting.sparsities : [];
+    const far = (entry) => Math.abs(entry.sparsity - wanted);
+    const now = found.reduce((best, entry) => (best && far(best) <= far(entry) ? best : entry), null);
+    offer(found.map((entry) => ({ value: entry.sparsity, title: entry.removed })));
+    element.hidden = found.length < 2;
+    if (now) show(now.sparsity);
+    return now;
+  }
+  return { element, update };
+}
+
+/** Turn one of a list on or off; the order is that of `all`. */
+export function toggled(all, shown, id) {
+  return all.filter((one) => shown.includes(one) !== (one === id));
+}
+
 /** What a link may ask for. */
 export function settingChoices(data) {
   const values = (name) => data.settings.map((setting) => setting[name]);
   const chosen = Object.fromEntries(NAMES.map((name) => [name, values(name)]));
-  return { ...chosen, methods: data.methods.map((m) => m.id) };
+  const sparsity = data.settings.flatMap((setting) => (setting.sparsities || []).map((entry) => entry.sparsity));
+  return { ...chosen, sparsity, methods: (data.methods || []).map((m) => m.id) };
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import traitlets
 from pruneviz.errors import check_choice, check_sparsity
 from pruneviz.figures.methods import DENSE, SETTING, one_setting, pruned_methods
 from pruneviz.figures.style import marks, percent, runs_phrase
-from pruneviz.figures.summary import LEAST_FOR_INTERVAL
+from pruneviz.figures.summary import LEAST_FOR_INTERVAL, Summary
 from pruneviz.widgets.interaction import Interaction
 
 if TYPE_CHECKING:
@@ -50,46 +51,44 @@ class BySetting(Interaction):
     Args:
         table: runs, with the columns of a table of records; any number of settings, also none.
         title: what is shown, in a few words.
-        chosen: values of the traits at first.
+        chosen: values of the state at first, by name.
 
     Attributes:
         dataset, network, training: the setting that is shown; where there is none that has all three, the nearest.
-        methods: those that are shown.
+
+    Raises:
+        InputError: a name that is not in the state, or a value that the table does not have.
     """
 
     dataset = traitlets.Unicode().tag(sync=True)
     network = traitlets.Unicode().tag(sync=True)
     training = traitlets.Unicode().tag(sync=True)
-    methods = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
     def __init__(self, table: pd.DataFrame, *, title: str | None = None, **chosen: Any) -> None:
+        for name in chosen:
+            check_choice("argument", name, self.state)
         self._settings = settings_of(self._usable(table))
         self._known = {name: list(dict.fromkeys(s.names[name] for s in self._settings)) for name in CHOSEN_BY}
-        everywhere = [method for s in self._settings for method in pruned_methods(s.rows)]
-        self._marks = marks(self._every_method(list(dict.fromkeys(everywhere))))
-        first = self._settings[0].names if self._settings else dict.fromkeys(CHOSEN_BY, "")
-        data = {
-            "title": title or "",
-            "methods": [{"id": name, "color": m.color, "marker": m.marker} for name, m in self._marks.items()],
-            "settings": [s.names | {"words": words(s.rows)} | self._shown(s) for s in self._settings],
-        } | self._beside()
         given = {name: value for name, value in chosen.items() if value is not None}
-        super().__init__(data=data, **first | {"methods": list(self._marks)} | given)
+        first = self._settings[0].names if self._settings else dict.fromkeys(CHOSEN_BY, "")
+        beside = self._beside()
+        shown = [s.names | {"words": words(s.rows)} | self._shown(s) for s in self._settings]
+        super().__init__(data=beside | {"title": title or "", "settings": shown}, **first | self._first() | given)
 
     def _usable(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows that this interaction is about."""
         return table
-
-    def _every_method(self, names: list[str]) -> list[str]:
-        """The methods that can be shown, given those that the table has."""
-        return names
 
     def _shown(self, setting: Setting) -> dict[str, Any]:
         """What is shown of one setting."""
         raise NotImplementedError
 
     def _beside(self) -> dict[str, Any]:
-        """What else the picture needs, beside methods and settings."""
+        """What the picture needs beside the settings."""
+        return {}
+
+    def _first(self) -> dict[str, Any]:
+        """The traits at first, beside the setting."""
         return {}
 
     @property
@@ -111,6 +110,27 @@ class BySetting(Interaction):
         known = self._known[name]
         return check_choice(name, proposal["value"], known) if known else ""
 
+
+class ByMethod(BySetting):
+    """An interaction about the methods of a table of results.
+
+    Attributes:
+        methods: those that are shown.
+    """
+
+    methods = traitlets.List(traitlets.Unicode()).tag(sync=True)
+
+    def _every_method(self) -> list[str]:
+        """The methods that can be shown."""
+        return list(dict.fromkeys(method for s in self._settings for method in pruned_methods(s.rows)))
+
+    def _beside(self) -> dict[str, Any]:
+        self._marks = marks(self._every_method())
+        return {"methods": [{"id": name, "color": m.color, "marker": m.marker} for name, m in self._marks.items()]}
+
+    def _first(self) -> dict[str, Any]:
+        return super()._first() | {"methods": list(self._marks)}
+
     @traitlets.validate("methods")
     def _known_methods(self, proposal: dict[str, Any]) -> list[str]:
         for method in proposal["value"]:
@@ -127,12 +147,12 @@ class AtSparsity(BySetting):
 
     sparsity = traitlets.Float().tag(sync=True)
 
-    def __init__(self, table: pd.DataFrame, *, sparsity: float | None = None, **chosen: Any) -> None:
-        super().__init__(table, **chosen)
-        if self.setting is not None and len(self.setting.pruned):
-            # Where most can be compared, and of these the sparsest.
-            counts = self.setting.pruned["sparsity"].value_counts()
-            self.sparsity = max(counts.index, key=lambda s: (counts[s], s)) if sparsity is None else sparsity
+    def _first(self) -> dict[str, Any]:
+        if not self._settings or self._settings[0].pruned.empty:
+            return super()._first()
+        # Where most can be compared, and of these the sparsest.
+        counts = self._settings[0].pruned["sparsity"].value_counts()
+        return super()._first() | {"sparsity": max(counts.index, key=lambda s: (counts[s], s))}
 
     @traitlets.validate("sparsity")
     def _in_table(self, proposal: dict[str, Any]) -> float:
@@ -182,3 +202,9 @@ def how_many(counts: list[int], level: float) -> str:
         return f"{means}: too few for an interval."
     where = f" where n ≥ {LEAST_FOR_INTERVAL}" if min(counts) < LEAST_FOR_INTERVAL else ""
     return f"{means}, with their {percent(level)} intervals{where}."
+
+
+def place(summary: Summary) -> dict[str, float | None]:
+    """Where a mean and its interval are drawn, in percent; what a page prints is text."""
+    ends = {name: getattr(summary, name) for name in ("mean", "low", "high")}
+    return {name: None if math.isnan(value) else round(100 * value, 3) for name, value in ends.items()}
