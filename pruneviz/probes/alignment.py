@@ -165,9 +165,10 @@ def residual_of(problem: Problem, outputs: Sequence[Tensor]) -> tuple[float, Ten
 
 def _eigenpairs(kernel: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues, descending, and eigenvectors, of a positive semidefinite matrix."""
+    # LAPACK gives up on some kernels of which most entries are exactly zero.
     try:
         values, vectors = torch.linalg.eigh(kernel)
-    except torch.linalg.LinAlgError:  # LAPACK gives up on some kernels of which most entries are exactly zero
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         vectors, values, _ = torch.linalg.svd(kernel)
         return values, vectors
     return values.flip(0), vectors.flip(1)
