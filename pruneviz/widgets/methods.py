@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from pruneviz.allocate import LayerCollapseWarning, cut
 from pruneviz.errors import InputError
 from pruneviz.masks import Masks
@@ -58,6 +60,8 @@ class Methods(Cuts):
         scorer, scope = self.methods[method]
         if self.in_one_shot(method):
             return cut(self.scores(method), sparsity, scope)
+        if sparsity == 0:
+            return {name: torch.ones_like(w, dtype=torch.bool) for name, w in self.problem.weights.items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LayerCollapseWarning)  # the interactions say what has collapsed
             return prune(self.problem, scorer, sparsity, scope=scope, **self.options.get(scorer, {}))

@@ -24,8 +24,7 @@ function render({ model, el }) {
   const picture = chart();
   const table = facts("The spectrum in numbers");
   const words = sentences();
-  const side = h("div", {}, table.element);
-  const panes = [h("div", { class: "pv-beside" }, picture.element, side), words.element];
+  const panes = [h("div", { class: "pv-beside" }, picture.element, h("div", {}, table.element, words.element))];
   const controls = [methods.element, view.element, sparsity.element];
   const frame = shell(model, "spectrum", "Spectrum of the neural tangent kernel", controls, panes);
 
