@@ -41,6 +41,36 @@ SWEEP = """root => {
   });
 }""".replace("SHOWN", SHOWN)
 
+# The contrast of each text to what is behind it, the least first: [ratio, text].
+CONTRAST = """root => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const bytes = color => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = color => [0.2126, 0.7152, 0.0722].reduce((sum, w, k) => sum + w * linear(color[k] / 255), 0);
+  const behind = node => {
+    for (; node; node = node.parentElement) {
+      const color = bytes(getComputedStyle(node).backgroundColor);
+      if (color[3] === 255) return color;
+    }
+    return [255, 255, 255, 255];
+  };
+  const found = [];
+  const walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  for (let text = walk.nextNode(); text; text = walk.nextNode()) {
+    const node = text.parentElement;
+    if (!text.data.trim() || !node.getClientRects().length) continue;
+    if (node.closest(".pv-hidden, [aria-disabled=true]")) continue;
+    const style = getComputedStyle(node);
+    const ink = node instanceof SVGElement ? style.fill : style.color;
+    const [a, b] = [light(bytes(ink)), light(behind(node))].sort((x, y) => y - x);
+    found.push([(a + 0.05) / (b + 0.05), text.data]);
+  }
+  return found.sort((x, y) => x[0] - y[0]);
+}"""
+
 
 def small_problem() -> pv.Problem:
     """Four layers that keep all their shapes apart: 1 and 6 inputs, kernels, two matrices."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from explorer import SHOWN, THIN, choose, first, shown, slide, small_problem
+from explorer import CONTRAST, SHOWN, THIN, choose, first, shown, slide, small_problem
 
 import pruneviz as pv
 from pruneviz.widgets.mask_explorer import MaskExplorer
@@ -113,34 +113,6 @@ def test_it_speaks(page: Page, file: str, explorer: MaskExplorer) -> None:
     assert first(page).evaluate(
         "root => [...root.querySelectorAll('button')].every(b => b.ariaLabel || b.textContent.trim())"
     )
-
-
-CONTRAST = """root => {
-  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const bytes = color => {
-    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data];
-  };
-  const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-  const light = color => [0.2126, 0.7152, 0.0722].reduce((sum, w, k) => sum + w * linear(color[k] / 255), 0);
-  const behind = node => {
-    for (; node; node = node.parentElement) {
-      const color = bytes(getComputedStyle(node).backgroundColor);
-      if (color[3] === 255) return color;
-    }
-    return [255, 255, 255, 255];
-  };
-  const found = [];
-  const walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
-  for (let text = walk.nextNode(); text; text = walk.nextNode()) {
-    const node = text.parentElement;
-    if (!text.data.trim() || !node.getClientRects().length) continue;
-    if (node.closest(".pv-hidden, [aria-disabled=true]")) continue;
-    const [a, b] = [light(bytes(getComputedStyle(node).color)), light(behind(node))].sort((x, y) => y - x);
-    found.push([(a + 0.05) / (b + 0.05), text.data]);
-  }
-  return found.sort((x, y) => x[0] - y[0]);
-}"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

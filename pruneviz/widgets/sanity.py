@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from pruneviz.errors import check_choice
-from pruneviz.figures.ablation import MARKS, ablation_effects, ablation_table
+from pruneviz.figures.ablation import MARKS, ablation_table
 from pruneviz.figures.methods import ABLATIONS, method_names, pruned_methods
 from pruneviz.figures.report import entry
 from pruneviz.figures.style import percent
@@ -76,6 +76,8 @@ class Sanity(AtSparsity):
         now = self.now()
         if now is None:
             return "<p>There are no runs yet.</p>"
+        if not now["sparsities"]:
+            return f"<p>{now['words']}</p>"
         at = min(now["sparsities"], key=lambda entry: abs(entry["sparsity"] - self.sparsity))
         rows = [_row(of["method"], kind, value) for of in at["methods"] for kind, value in of["values"].items()]
         return page.table(f"{now['words']} {at['removed']} removed. {at['note']}", _HEADER, rows)
@@ -98,21 +100,23 @@ class Sanity(AtSparsity):
     def _shown(self, setting: Setting) -> dict[str, Any]:
         rows = setting.pruned.assign(method=lambda t: method_names(t.assign(ablation=NONE)))
         dense = summarize(setting.dense[self._column], level=self._level) if len(setting.dense) else None
-        texts = self._paired(setting)
+        texts = self._paired(rows)
         sparsities = sorted({float(sparsity) for sparsity in rows["sparsity"]})
         return {
             "sparsities": [self._entry(rows[rows["sparsity"] == sparsity], sparsity, texts) for sparsity in sparsities],
             "dense": place(dense) | {"text": entry(dense), "n": dense.n} if dense else None,
         }
 
-    def _paired(self, setting: Setting) -> Mapping[Any, Any]:
+    def _paired(self, rows: pd.DataFrame) -> Mapping[Any, Any]:
         """The rows of `ablation_table`, by its index."""
-        if setting.pruned.empty:
+        as_it_is = rows["ablation"] == NONE
+        both = [
+            set(zip(of["method"], of["sparsity"], of["seed"], strict=True)) for of in (rows[as_it_is], rows[~as_it_is])
+        ]
+        if not both[0] & both[1]:
             return {}
         column, margin, level = self._column, self._margin, self._level
-        if ablation_effects(setting.rows, column=column, margin=margin, level=level).empty:
-            return {}
-        return ablation_table(setting.rows, column=column, margin=margin, level=level).to_dict("index")
+        return ablation_table(rows, column=column, margin=margin, level=level).to_dict("index")
 
     def _entry(self, runs: pd.DataFrame, sparsity: float, texts: Mapping[Any, Any]) -> dict[str, Any]:
         """One sparsity: every method with its values by ablation, and what is missing."""

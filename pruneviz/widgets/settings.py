@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: What a reader chooses a setting by.
 CHOSEN_BY = ("dataset", "network", "training")
+# Columns of long texts, which cost time wherever rows are picked.
+_NOT_SHOWN = ("hash", "layers", "curves", "device", "torch", "torchvision", "python", "pruneviz", "git_revision")
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,7 @@ def settings_of(table: pd.DataFrame) -> list[Setting]:
     """The settings of a table, in its order."""
     if len(table) == 0:
         return []
+    table = table[[column for column in table.columns if column not in _NOT_SHOWN]]
     varying = {column for column in SETTING if table[column].nunique() > 1}
     groups = [rows for _, rows in table.groupby(list(SETTING), sort=False)]
     return [Setting(_names(rows.iloc[0].to_dict(), varying), one_setting(rows)) for rows in groups]
