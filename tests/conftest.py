@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 import pytest
 
 if TYPE_CHECKING:
+    from measured import Open
     from playwright.sync_api import Browser, Page
 
+    from pruneviz.widgets.interaction import Interaction
     from pruneviz.widgets.mask_explorer import MaskExplorer
 
 # One thread for each process of tests: networks as small as theirs gain nothing from a second one, and several
@@ -94,3 +96,26 @@ def file(explorer: MaskExplorer, tmp_path_factory: pytest.TempPathFactory) -> st
     path = tmp_path_factory.mktemp("page") / "two.html"
     page.save(path, "<h1>Two</h1>", explorer.html(), explorer.html())
     return path.as_uri()
+
+
+@pytest.fixture(scope="session")
+def interactions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Interaction, str]]:
+    """The interactions that measure masks, by kind, with the addresses of their pages."""
+    from measured import KINDS, build
+
+    folder = tmp_path_factory.mktemp("kinds")
+    made = {kind: build(kind) for kind in KINDS}
+    return {kind: (one, one.save(folder / f"{kind}.html").as_uri()) for kind, one in made.items()}
+
+
+@pytest.fixture
+def show(page: Page, interactions: dict[str, tuple[Interaction, str]]) -> Open:
+    """Open a kind's page, with a state in its address or without."""
+    from measured import open_at
+
+    def opened(kind: str, *state: object) -> Interaction:
+        interaction, file = interactions[kind]
+        open_at(page, file, kind, *state)
+        return interaction
+
+    return opened

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ from pruneviz.widgets.spectrum import Spectrum
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
+
+KINDS = ("spectrum", "depth", "agreement", "microscope")
+Open = Callable[..., Interaction]
 
 METHODS = ("random:erk", "random:uniform", "magnitude", "snip", "synflow")
 GRID = (0.0, 0.5, 0.98)
@@ -82,9 +86,18 @@ def root_of(page: Page) -> Locator:
 
 
 def open_at(page: Page, file: str, kind: str, *state: Any) -> None:
-    """The page with a state in its address."""
-    page.goto("about:blank")
-    page.goto(f"{file}#{kind}={','.join(map(str, state))}" if state else file)
+    """The page with a state in its address; where it is open already, by a link within it."""
+    if page.url.partition("#")[0] != file:
+        page.goto(f"{file}#{kind}={','.join(map(str, state))}" if state else file)
+        return
+    page.evaluate(
+        """hash => new Promise(done => {
+          if (location.hash === hash) return done();
+          addEventListener("hashchange", () => done(), { once: true });
+          location.hash = hash;
+        })""",
+        f"#{kind}={','.join(map(str, state))}",
+    )
 
 
 def facts(page: Page) -> dict[str, list[str]]:
@@ -103,4 +116,11 @@ def sheet(page: Page) -> list[list[str]]:
     page.wait_for_function("document.querySelector('.pv-chart-details table tbody tr') !== null")
     return details.evaluate(
         "node => [...node.querySelectorAll('tbody tr')].map(row => [...row.children].map(cell => cell.textContent))"
+    )
+
+
+def picture(page: Page) -> str:
+    """All that is drawn and said, as markup."""
+    return str(
+        root_of(page).evaluate("root => [...root.querySelectorAll('svg, table, .pv-say')].map(e => e.outerHTML).join()")
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from measured import GRID, METHODS, build, masks_of, precise_problem
+from measured import GRID, KINDS, METHODS, build, masks_of, precise_problem
 from scipy.stats import spearmanr
 from test_widgets import Reader
 from torch import Tensor, nn
@@ -22,12 +22,10 @@ from pruneviz.widgets import progress
 from pruneviz.widgets.interaction import Interaction
 from pruneviz.widgets.spectrum import MOST_RANKS, ranks_of
 
-KINDS = ("spectrum", "depth", "agreement", "microscope")
-
 
 @pytest.fixture(scope="module")
-def made() -> dict[str, Interaction]:
-    return {kind: build(kind) for kind in KINDS}
+def made(interactions: dict[str, tuple[Interaction, str]]) -> dict[str, Interaction]:
+    return {kind: one for kind, (one, _) in interactions.items()}
 
 
 def four(value: float) -> float:
@@ -156,10 +154,10 @@ def test_depth_is_what_the_library_and_hooks_measure(made: dict[str, Interaction
             assert entry["loss"] == pytest.approx(loss.item(), rel=1e-3)
             squares = [float(model.get_parameter(n).grad[m].square().sum()) for n, m in masks.items()]
             assert entry["gradient"] == pytest.approx(squares, rel=1e-3)
-            assert entry["forward"] == pytest.approx([float(o.detach().square().mean()) for o in outputs.values()], rel=1e-3)
-            assert entry["backward"] == pytest.approx(
-                [float(o.grad.square().mean()) for o in outputs.values()], rel=1e-3
-            )
+            forward = [float(o.detach().square().mean()) for o in outputs.values()]
+            backward = [float(o.grad.square().mean()) for o in outputs.values()]
+            assert entry["forward"] == pytest.approx(forward, rel=1e-3)
+            assert entry["backward"] == pytest.approx(backward, rel=1e-3)
 
 
 def test_agreement_is_what_sets_and_ranks_say(made: dict[str, Interaction]) -> None:

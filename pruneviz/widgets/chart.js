@@ -73,7 +73,7 @@ export function chart() {
   }
 
   function draw() {
-    width = stage.clientWidth;
+    width = element.clientWidth; // the stage has none while it is hidden
     if (!last || !width) return;
     const shown = last.series.filter((s) => !s.hidden && s.points.length);
     write(nothing, shown.length || last.rules.length ? "" : last.empty || "There is nothing to show.");
@@ -109,7 +109,7 @@ export function chart() {
 
   function watch() {
     draw();
-    const sizes = new ResizeObserver(() => stage.clientWidth !== width && draw());
+    const sizes = new ResizeObserver(() => element.clientWidth !== width && draw());
     sizes.observe(element);
     return () => sizes.disconnect();
   }

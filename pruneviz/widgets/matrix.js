@@ -2,7 +2,7 @@
 
 import { h, write } from "./dom.js";
 
-const MANY = 5; // columns that have no room for a name side by side
+const MANY = 4; // more columns have no room for their names side by side
 
 /** `choose(row, column)` on a click or Enter; arrow keys go from cell to cell. Returns { element, update }. */
 export function matrix(titles, choose) {
