@@ -16,10 +16,30 @@ def top_level_names(text: str) -> list[str]:
     return re.findall(r"^(?:export )?(?:async )?(?:function|const|let|class) (\w+)", text, re.MULTILINE)
 
 
-def test_the_joined_modules_share_no_names() -> None:
-    for text in (bundle.es_module("mask_explorer"), bundle.classic(())):
-        names = top_level_names(text)
-        assert len(names) == len(set(names))
+@pytest.mark.parametrize("kind", bundle.WIDGETS)
+def test_the_joined_modules_share_no_names(kind: str) -> None:
+    """In a page's script the second of two functions would silently take the place of the first."""
+    names = top_level_names(bundle.es_module(kind))
+    assert len(names) > 5
+    assert sorted(names) == sorted(set(names))
+
+
+def test_the_page_loader_shares_no_names() -> None:
+    names = top_level_names(bundle.classic(()))
+    assert sorted(names) == sorted(set(names))
+
+
+def test_every_kind_has_a_class_and_every_class_a_kind() -> None:
+    import pruneviz.widgets as widgets
+
+    classes = [getattr(widgets, name) for name in widgets.__all__ if name[0].isupper() and name != "Interaction"]
+    assert sorted(cls.kind for cls in classes) == sorted(bundle.WIDGETS)
+    assert sorted(WIDGETS.joinpath(f"{kind}.js").is_file() for kind in bundle.WIDGETS) == [True] * len(classes)
+
+
+@pytest.mark.parametrize("kind", bundle.WIDGETS)
+def test_every_kind_says_what_a_link_may_ask_for(kind: str) -> None:
+    assert bundle.es_module(kind).rstrip().endswith("export default { render, choices };")
 
 
 def test_a_live_widget_is_one_module_that_imports_nothing() -> None:

@@ -54,7 +54,7 @@ function spec(data, now, methods, theirs, toggle) {
     label: id,
     hidden: !methods.includes(id),
     ...(now.series.some((s) => s.method === id) ? {} : { hollow: true, line: false }), // published only
-    points: pointsOf(now.series.find((s) => s.method === id)),
+    points: meansOf(now.series.find((s) => s.method === id)),
   }));
   const papers = now.published.filter((p) => p.method !== "Dense").map((p) => ({
     ...mark[p.method],
@@ -83,7 +83,7 @@ function spec(data, now, methods, theirs, toggle) {
   };
 }
 
-function pointsOf(series) {
+function meansOf(series) {
   return (series ? series.points : []).map((p) => ({ ...p, x: p.sparsity, y: p.mean, text: `${p.removed} removed, ${textOf(p)}` }));
 }
 

@@ -28,7 +28,7 @@ def embed(widget: str, data: Mapping[str, Any], fallback: str = "") -> str:
     """The HTML fragment of one widget.
 
     Args:
-        widget: its kind, "mask_explorer".
+        widget: its kind, one of `bundle.WIDGETS`.
         data: what it shows, anything that JSON can hold; its "state" is what the reader can change.
         fallback: HTML shown until the script has drawn the widget, or for good where there is no script.
 
