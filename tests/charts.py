@@ -10,10 +10,15 @@ import pandas as pd
 from results import cells, made_up
 
 from pruneviz.study.cell import Cell
+from pruneviz.widgets.accuracy import Accuracy
+from pruneviz.widgets.cost import Cost
+from pruneviz.widgets.sanity import Sanity
+from pruneviz.widgets.settings import BySetting
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Locator, Page
 
+KINDS = ("accuracy", "sanity", "cost")
 SPARSITIES = (0.6, 0.9, 0.98)
 METHODS = ("Random (ERK)", "Random (uniform)", "Magnitude", "SNIP", "GraSP")
 
@@ -88,6 +93,12 @@ def published() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def sample(made: pd.DataFrame) -> dict[str, BySetting]:
+    """One interaction of each kind, all of the same table."""
+    accuracy = Accuracy(made, published(), title="A small study")
+    return {"accuracy": accuracy, "sanity": Sanity(made, sparsity=0.9), "cost": Cost(made, sparsity=0.9)}
+
+
 def of_setting(made: pd.DataFrame, dataset: str = "cifar10", model: str = "resnet20") -> pd.DataFrame:
     return made[(made["dataset"] == dataset) & (made["model"] == model)]
 
@@ -97,12 +108,16 @@ def plain(made: pd.DataFrame) -> pd.DataFrame:
     return made[made["ablation"] == "none"]
 
 
+def root(page: Page, kind: str) -> Locator:
+    return page.locator(f".pv-{kind}").first
+
+
 def rows_of_table(page: Page, kind: str) -> tuple[list[str], list[list[str]]]:
     """The heading and the rows of the table under a chart, opened if it is not."""
-    root = page.locator(f".pv-{kind}").first
-    root.locator("details").evaluate("details => { details.open = true; }")
-    root.locator(".pv-chart-table").wait_for()
-    texts: list[list[str]] = root.locator(".pv-chart-table").evaluate(
+    root(page, kind).locator("details").evaluate("details => { details.open = true; }")
+    opened = root(page, kind).locator(".pv-chart-table")
+    opened.wait_for()
+    texts: list[list[str]] = opened.evaluate(
         "table => [...table.rows].map(row => [...row.cells].map(cell => cell.textContent))"
     )
     return texts[0], texts[1:]

@@ -6,22 +6,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from charts import METHODS, PICTURE, SEEN, of_setting, plain, published, rows_of_table, table, value_at
+from charts import KINDS, METHODS, PICTURE, SEEN, of_setting, plain, root, rows_of_table, sample, table, value_at
 
 import pruneviz as pv
 from pruneviz.widgets import bundle, page
 from pruneviz.widgets.accuracy import Accuracy
-from pruneviz.widgets.cost import Cost
-from pruneviz.widgets.sanity import Sanity
 from pruneviz.widgets.settings import BySetting
 
 if TYPE_CHECKING:
     import pandas as pd
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
-
-KINDS = ("accuracy", "sanity", "cost")
 
 
 @pytest.fixture(scope="module")
@@ -31,20 +27,15 @@ def made() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def shown(made: pd.DataFrame) -> dict[str, BySetting]:
-    accuracy = Accuracy(made, published(), title="A small study")
-    return {"accuracy": accuracy, "sanity": Sanity(made, sparsity=0.9), "cost": Cost(made, sparsity=0.9)}
+    return sample(made)
 
 
 @pytest.fixture(scope="module")
 def address(shown: dict[str, BySetting], tmp_path_factory: pytest.TempPathFactory) -> str:
     """A page with one of each, on the disk."""
     path = tmp_path_factory.mktemp("page") / "charts.html"
-    page.save(path, "<h1>Results</h1>", *(shown[kind].html() for kind in KINDS))
+    page.save(path, "<h1>Results</h1>", *(of_kind.html() for of_kind in shown.values()))
     return path.as_uri()
-
-
-def root(page: Page, kind: str) -> Locator:
-    return page.locator(f".pv-{kind}").first
 
 
 def picture(page: Page, kind: str) -> str:
