@@ -38,7 +38,7 @@ def parameters_of(notebook: Path | str) -> list[str]:
         InputError: if the file is not a notebook, or the cell is not Python.
     """
     names: list[str] = []
-    for cell in _read(Path(notebook)).cells:
+    for cell in read_notebook(Path(notebook)).cells:
         if cell.cell_type != "code" or "parameters" not in cell.metadata.get("tags", []):
             continue
         try:
@@ -168,7 +168,12 @@ def execute_all(
     return done
 
 
-def _read(notebook: Path) -> NotebookNode:
+def read_notebook(notebook: Path) -> NotebookNode:
+    """Read a notebook of any version, as nbformat's version 4.
+
+    Raises:
+        InputError: if there is no such file, or it is not a notebook.
+    """
     import nbformat
 
     try:
@@ -199,7 +204,9 @@ def _kernel_manager() -> type:
 
 def _failing_cell(failed: Path) -> str:
     """Name the last cell that was started, counted as in the notebook that the author wrote."""
-    cells = [cell for cell in _read(failed).cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    cells = [
+        cell for cell in read_notebook(failed).cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
+    ]
     started = [i for i, cell in enumerate(cells) if cell.metadata.get("papermill", {}).get("start_time")]
     if not started:
         return "no cell: the kernel did not start"
