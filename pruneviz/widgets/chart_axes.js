@@ -94,7 +94,7 @@ export function powerText(v) {
 /** A label in lines of at most `width` pixels. */
 export function linesOf(label, width) {
   const most = Math.max(12, Math.floor(width / CHARACTER));
-  return (label || "").split(" ").reduce((lines, word) => {
+  return (label || "").split(" ").filter(Boolean).reduce((lines, word) => {
     const last = lines[lines.length - 1];
     if (lines.length && last.length + 1 + word.length <= most) return [...lines.slice(0, -1), `${last} ${word}`];
     return [...lines, word];
@@ -126,6 +126,6 @@ export function drawAxes(box, [x, y], spec) {
   }
   const below = (words, i) => text("label", { x: box.left + box.width, y: bottom + 36 + 15 * i, "text-anchor": "end" }, words);
   parts.push(...linesOf(spec.x.label, box.left + box.width).map(below));
-  parts.push(text("label", { x: 0, y: 12 }, spec.y.label || ""));
+  if (spec.y.label) parts.push(text("label", { x: 0, y: 12 }, spec.y.label));
   return h("svg:g", { "aria-hidden": "true" }, ...parts);
 }
