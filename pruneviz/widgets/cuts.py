@@ -15,6 +15,7 @@ from pruneviz.problem import Problem
 from pruneviz.scorers import Scores, check_options, score, scorers
 from pruneviz.widgets import page
 from pruneviz.widgets.levels import Levels, check_grid, default_grid, levels
+from pruneviz.widgets.progress import tell
 
 Say = Callable[[str], None]
 
@@ -50,7 +51,7 @@ class Cuts:
             check_options(name, self.options.get(name, {}))
         self.sizes = {name: weight.numel() for name, weight in problem.weights.items()}
         self.grid = default_grid(sum(self.sizes.values())) if grid is None else check_grid(grid)
-        self._say = say or (lambda text: None)
+        self._said = say
         self._scores: dict[str, Scores] = {}
         self._levels: dict[str, Levels] = {}
 
@@ -83,6 +84,13 @@ class Cuts:
             finally:
                 self._say("")
         return self._levels[method]
+
+    def _say(self, text: str) -> None:
+        """Tell whoever shows a status, and whoever listens to long work."""
+        if self._said is not None:
+            self._said(text)
+        if text:
+            tell(None, text.removesuffix(" …"))
 
     def known(self) -> list[str]:
         """The methods whose levels have been computed."""

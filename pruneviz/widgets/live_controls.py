@@ -201,8 +201,8 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def _finish(self, text: str, error: str = "") -> None:
         self.error = error
-        self.message.value, self.bar.layout.visibility = text, "hidden"
         self.compute.disabled, self.cancel.disabled = self.setting == self.shown, True
+        self.bar.layout.visibility, self.message.value = "hidden", text
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         shown = super()._repr_mimebundle_(**kwargs)
@@ -239,6 +239,7 @@ class _Run:
         owner = self.owner
         try:
             with listening(self._heard):
+                self._heard(0.0, "Making the network")
                 made = owner._make(self.setting, chosen_in(owner.interaction))
         except Cancelled:
             return

@@ -17,7 +17,7 @@ from pruneviz.widgets.cuts import Cuts
 from pruneviz.widgets.cuts import title as title_of
 from pruneviz.widgets.methods import figures
 from pruneviz.widgets.on_grid import OnGrid
-from pruneviz.widgets.progress import steps, tell
+from pruneviz.widgets.progress import steps
 
 JUDGES: tuple[str, ...] = ("snip", "grasp", "magnitude")
 CLOUD = 500  # of all weights, those that are drawn as points
@@ -97,7 +97,6 @@ def measured(cuts: Cuts, count: int, temperature: float) -> dict[str, Any]:
     """The data of the interaction: what is said of each disputed weight, and all weights' ranks as a sample."""
     problem, sizes = cuts.problem, cuts.sizes
     for judge in JUDGES:
-        tell(None, f"Scoring the weights with {title_of(judge)}")
         cuts.levels(judge)
     scores = {judge: _flat(cuts.scores(judge)) for judge in JUDGES}
     levels = {judge: _flat(cuts.levels(judge).values) for judge in JUDGES}
