@@ -220,7 +220,7 @@ def test_the_keyboard_reaches_every_value_and_leaves_again(page: Page, address: 
     assert page.evaluate("document.activeElement.textContent") == "Show as a table"
     assert card.is_hidden()
     page.keyboard.press("Enter")
-    assert root(page, "accuracy").locator(".pv-chart-table").is_visible()
+    root(page, "accuracy").locator(".pv-chart-table").wait_for(state="visible")  # it is made when it is opened
 
 
 def test_the_card_stays_on_a_small_page(page: Page, address: str) -> None:
