@@ -24,6 +24,7 @@ from measured import (
 )
 
 import pruneviz as pv
+from pruneviz.widgets.interaction import Interaction
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -225,3 +226,46 @@ def test_an_address_of_something_else_changes_nothing(page: Page, show: Open, ki
         show(kind, state)
         page.wait_for_timeout(50)
         assert picture_without_ids(picture(page)) == before, state
+
+
+# The module as a notebook uses it, against a model of which the listeners are counted.
+LIVE = """async ([source, values]) => {
+  const { render } = (await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })))).default;
+  const listeners = [];
+  window.saved = 0;
+  window.model = {
+    get: name => values[name],
+    set(name, value) {
+      values[name] = value;
+      listeners.filter(([event]) => event === `change:${name}`).forEach(([, f]) => f());
+    },
+    on: (event, f) => listeners.push([event, f]),
+    off(event, f) { listeners.splice(listeners.findIndex(([e, g]) => e === event && g === f), 1); },
+    save_changes() { window.saved += 1; },
+  };
+  window.listening = () => listeners.length;
+  window.cleanup = render({ model: window.model, el: document.body.appendChild(document.createElement("div")) });
+}"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_notebook_s_module_follows_python(
+    page: Page, interactions: dict[str, tuple[Interaction, str]], kind: str
+) -> None:
+    one = interactions[kind][0]
+    values = {name: getattr(one, name) for name in one.state} | {"data": one.data, "status": ""}
+    page.add_style_tag(content=str(one._css))
+    page.evaluate(LIVE, [str(one._esm), values])
+    before = picture(page)
+    page.evaluate("model.set('sparsity', 0.98)")  # from Python
+    assert picture(page) != before
+    assert page.evaluate("saved") == 0  # what Python knows is not sent back
+    root_of(page).get_by_role("slider").fill("1")
+    assert page.evaluate("[model.get('sparsity'), saved]") == [0.5, 1]
+    assert picture_without_ids(picture(page)) == picture_without_ids(before)
+    page.evaluate("model.set('data', { ...model.get('data'), title: 'Another network' })")
+    assert root_of(page).get_attribute("aria-label").endswith(": Another network")
+    page.evaluate("model.set('status', 'something is wrong')")
+    assert root_of(page).get_by_role("status").inner_text() == "something is wrong"
+    page.evaluate("cleanup()")
+    assert page.evaluate("listening()") == 0
