@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,10 @@ FILES = ["one.yaml", "two.yaml", "rows.parquet"]
 
 def notebook(folder: Path, *sources: str) -> Path:
     """A notebook of these code cells, called a, b, c and so on."""
-    code = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
-    cells = [{"cell_type": "markdown", "metadata": {}, "id": "title", "source": "# A page\n\nand its text"}]
+    code: dict[str, Any] = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    cells: list[dict[str, Any]] = [
+        {"cell_type": "markdown", "metadata": {}, "id": "title", "source": "# A page\n\nand its text"}
+    ]
     cells += [{**code, "id": "abcdefgh"[place], "source": text} for place, text in enumerate(sources)]
     path = folder / "page.ipynb"
     path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}), encoding="utf-8")

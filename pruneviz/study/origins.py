@@ -14,7 +14,6 @@ from pathlib import Path
 
 from pruneviz.errors import InputError
 from pruneviz.study import record
-from pruneviz.study.notebook import read_notebook
 
 _KINDS = {"show": "figure", "show_table": "table", "Markdown": "text"}
 _PROFILES = {"smoke", "paper"}
@@ -52,6 +51,9 @@ def places(notebook: str | os.PathLike[str], files: Iterable[str]) -> list[Place
     Raises:
         InputError: what is no notebook, or has a code cell that is not Python.
     """
+    # Here, so that `python -m pruneviz.study.notebook` does not find the module imported before it runs.
+    from pruneviz.study.notebook import read_notebook
+
     path = Path(notebook)
     wanted = list(files)
     names = _Names(wanted)
