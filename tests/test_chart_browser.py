@@ -155,7 +155,7 @@ def test_the_ablations_are_the_librarys(page: Page, address: str, made: pd.DataF
     )
     assert len(heard) == 5 + 6
     assert root(page, "sanity").evaluate(SEEN)["names"] == list(METHODS)
-    assert "Not run yet, shuffled: Random (ERK)" in root(page, "sanity").locator(".pv-missing").inner_text()
+    assert root(page, "sanity").locator(".pv-missing").inner_text() == "Not run yet, re-initialized: GraSP."
 
 
 def test_the_costs_are_the_tables(page: Page, address: str, made: pd.DataFrame, shown: dict[str, BySetting]) -> None:

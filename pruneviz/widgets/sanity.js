@@ -90,7 +90,7 @@ function readoutAt(data, { method, values }, removed, id) {
 
 function rowsOf(data, now) {
   return now.methods.flatMap(({ method, values }) =>
-    data.ablations.map(({ id, label }) => {
+    data.ablations.filter(({ id }) => id in values).map(({ id, label }) => {
       const value = values[id];
       const texts = value ? [value.text, String(value.n), value.difference, value.interval, value.verdict] : ["not run", "0", "", "", ""];
       return [method, label, ...texts];

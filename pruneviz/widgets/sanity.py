@@ -24,6 +24,8 @@ _AS_IT_IS = "as it is"
 _NOT_RUN = "not run"
 # A table that has none of these says so; the others are shown where there are runs.
 _EXPECTED = ("shuffle", "reinitialize")
+# What these keep is random already: nothing is undone by shuffling it, and nobody waits for such a run.
+_RANDOM = {"random"}
 _HEADER = ("method", "masks", "accuracy (%)", "n", "difference (points)", "its interval", "verdict")
 
 
@@ -128,7 +130,8 @@ class Sanity(AtSparsity):
             for kind in self._kinds:
                 of_kind = mine.loc[mine["ablation"] == kind, self._column]
                 paired = texts.get(f"{method}, {removed}, {ABLATIONS.get(kind, '')}", {})
-                values[method][kind] = self._value(of_kind, paired) if len(of_kind) else None
+                if len(of_kind) or not set(mine["scorer"]) <= _RANDOM:
+                    values[method][kind] = self._value(of_kind, paired) if len(of_kind) else None
         known = [value for by_kind in values.values() for value in by_kind.values() if value]
         return {
             "sparsity": sparsity,
@@ -151,9 +154,10 @@ class Sanity(AtSparsity):
         """Which ablations of which methods have no run."""
         said = []
         for kind in (NONE, *_EXPECTED):
-            without = [method for method, by_kind in values.items() if by_kind[kind] is None]
+            without = [method for method, by_kind in values.items() if by_kind.get(kind, True) is None]
             if without:
-                said.append(f"{_named(kind)}: {', '.join(without) if len(without) < len(values) else 'all methods'}")
+                everyone = [method for method, by_kind in values.items() if kind in by_kind]
+                said.append(f"{_named(kind)}: {'all methods' if without == everyone else ', '.join(without)}")
         return f"Not run yet, {'; '.join(said)}." if said else ""
 
 
