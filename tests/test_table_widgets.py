@@ -211,6 +211,13 @@ def test_settings_are_named_by_what_tells_them_apart() -> None:
     assert ("cifar10", "resnet20", "cifar_10ep, 10\u00a0% of the images, kaiming_normal, bf16") in names
 
 
+def test_the_setting_with_most_runs_is_shown_at_first(made: pd.DataFrame) -> None:
+    """Whatever comes first in the table."""
+    for kind in KINDS:
+        shown = kind(made.iloc[::-1])
+        assert (shown.dataset, shown.network) == ("cifar10", "resnet20")
+
+
 def test_where_there_is_no_such_setting_the_nearest_is_shown(made: pd.DataFrame) -> None:
     shown = Accuracy(made, dataset="cifar100", network="resnet32")
     assert shown.setting.names == {"dataset": "cifar100", "network": "resnet20", "training": "cifar_10ep"}

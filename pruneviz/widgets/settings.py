@@ -56,7 +56,8 @@ class BySetting(Interaction):
         chosen: values of the state at first, by name.
 
     Attributes:
-        dataset, network, training: the setting that is shown; where there is none that has all three, the nearest.
+        dataset, network, training: the setting that is shown, at first the one with most runs; where there is none that
+            has all three, the nearest.
 
     Raises:
         InputError: a name that is not in the state, or a value that the table does not have.
@@ -72,7 +73,7 @@ class BySetting(Interaction):
         self._settings = settings_of(self._usable(table))
         self._known = {name: list(dict.fromkeys(s.names[name] for s in self._settings)) for name in CHOSEN_BY}
         given = {name: value for name, value in chosen.items() if value is not None}
-        first = self._settings[0].names if self._settings else dict.fromkeys(CHOSEN_BY, "")
+        first = self._largest.names if self._largest else dict.fromkeys(CHOSEN_BY, "")
         beside = self._beside()
         shown = [s.names | {"words": words(s.rows)} | self._shown(s) for s in self._settings]
         super().__init__(data=beside | {"title": title or "", "settings": shown}, **first | self._first() | given)
@@ -92,6 +93,11 @@ class BySetting(Interaction):
     def _first(self) -> dict[str, Any]:
         """The traits at first, beside the setting."""
         return {}
+
+    @property
+    def _largest(self) -> Setting | None:
+        """The setting with most runs, which is shown at first."""
+        return max(self._settings, key=lambda setting: len(setting.rows), default=None)
 
     @property
     def setting(self) -> Setting | None:
@@ -150,10 +156,10 @@ class AtSparsity(BySetting):
     sparsity = traitlets.Float().tag(sync=True)
 
     def _first(self) -> dict[str, Any]:
-        if not self._settings or self._settings[0].pruned.empty:
+        if self._largest is None or self._largest.pruned.empty:
             return super()._first()
         # Where most can be compared, and of these the sparsest.
-        counts = self._settings[0].pruned["sparsity"].value_counts()
+        counts = self._largest.pruned["sparsity"].value_counts()
         return super()._first() | {"sparsity": max(counts.index, key=lambda s: (counts[s], s))}
 
     @traitlets.validate("sparsity")
