@@ -67,7 +67,15 @@ function spec(data, setting, now, { counted, methods }, toggle) {
   const drawn = now.points.flatMap((p) => {
     const one = { ...mark[p.method], label: p.method, hidden: !methods.includes(p.method), line: false };
     const known = ways.filter((way) => p[way] !== null);
-    const dot = (way) => ({ ...one, id: `${p.method} ${way}`, hollow: way === "theory", quiet: true, points: [point(p, way)] });
+    // Of two places of the same accuracy one interval is enough: with zeros, methods stand on top of each other.
+    const bare = (way) => (known.length > 1 && way === "hardware" ? { low: null, high: null } : {});
+    const dot = (way) => ({
+      ...one,
+      id: `${p.method} ${way}`,
+      hollow: way === "theory",
+      quiet: true,
+      points: [{ ...point(p, way), ...bare(way) }],
+    });
     const ends = known.map((way) => ({ x: p[way], y: p.mean }));
     const link = { ...one, id: `${p.method} link`, marker: null, line: true, dash: "2 3", faint: true, points: ends };
     const key = { ...one, id: p.method, points: [] };
