@@ -70,7 +70,7 @@ def test_each_kind_is_computed_anew_from_what_the_controls_say(data: pv.data.Ima
     assert shown.interaction.data == directly(kind, data, "orthogonal", 2, 7).data
     assert shown.interaction.data != first.data
     assert shown.message.value == "Shown: small, orthogonal, 2 images per class, seed 7"
-    assert (shown.cancel.disabled, shown.compute.disabled, shown.bar.layout.visibility) == (True, True, "hidden")
+    assert (shown.cancel.disabled, shown.compute.disabled, shown.bar.layout.display) == (True, True, "none")
 
 
 def test_what_was_chosen_stays_chosen(data: pv.data.ImageData) -> None:
@@ -103,7 +103,7 @@ def test_cancelling_leaves_the_last_picture(data: pv.data.ImageData) -> None:
     before = shown.interaction
     shown.seed.value = 1
     assert gate.reached.wait(SECONDS)
-    assert (shown.cancel.disabled, shown.bar.layout.visibility) == (False, "visible")
+    assert (shown.cancel.disabled, shown.bar.layout.display) == (False, None)
     assert not shown.wait(0.01)
     shown.cancel.click()
     said = shown.message.value

@@ -120,9 +120,9 @@ function drawn(now) {
   };
 }
 
-/** A logarithmic axis on which every method and sparsity has room, so that the picture moves and not the axis. */
+/** A logarithmic axis on which every sparsity has room, so that the slider moves the picture and not the axis. */
 function sizes(now) {
-  const entries = [now.dense, ...now.methods.flatMap((m) => now.entries[m.id])];
+  const entries = [now.dense, ...now.entries[now.method.id]];
   const seen = entries.flatMap((entry) => entry[now.which] || []).filter((v) => v > 0);
   const [low, high] = seen.length ? [Math.min(...seen), Math.max(...seen)] : [1, 1];
   return { label: MEASURES[now.which].axis, scale: "log", domain: [low / 2.5, high * 2] };

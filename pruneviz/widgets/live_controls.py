@@ -146,14 +146,14 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         )
         self.compute = ipywidgets.Button(description="Compute", icon="refresh", disabled=True)
         self.cancel = ipywidgets.Button(description="Cancel", icon="times", disabled=True)
-        self.bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "12em", "visibility": "hidden"})
+        self.bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "12em", "display": "none"})
         self.message = ipywidgets.Label(f"Shown: {first}")
         self._inputs = (self.network, self.init, self.per_class, self.seed)
         for control in self._inputs:
             control.observe(self._changed, names="value")
         self.compute.on_click(lambda _: self._changed())
         self.cancel.on_click(lambda _: self.stop())
-        flow = ipywidgets.Layout(flex_flow="row wrap")
+        flow = ipywidgets.Layout(flex_flow="row wrap", grid_gap="0.25em 1em")
         self._head = (
             ipywidgets.HBox(self._inputs, layout=flow),
             ipywidgets.HBox((self.compute, self.cancel, self.bar, self.message), layout=flow),
@@ -187,7 +187,7 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
                 before.cancelled.set()
             self._run = _Run(self, setting, before)
             self.error = ""
-            self.bar.value, self.bar.layout.visibility = 0.0, "visible"
+            self.bar.value, self.bar.layout.display = 0.0, None
             self.compute.disabled, self.cancel.disabled = True, False
             self.message.value = f"Computing {setting} …"
             self._run.thread.start()
@@ -202,7 +202,7 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def _finish(self, text: str, error: str = "") -> None:
         self.error = error
         self.compute.disabled, self.cancel.disabled = self.setting == self.shown, True
-        self.bar.layout.visibility, self.message.value = "hidden", text
+        self.bar.layout.display, self.message.value = "none", text
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         shown = super()._repr_mimebundle_(**kwargs)
