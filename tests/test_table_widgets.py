@@ -243,6 +243,9 @@ def test_the_sparsity_is_one_that_the_table_has(made: pd.DataFrame, kind: type) 
         (Sanity, "sparsity", 1.5, "1.5"),
         (Cost, "counted", "theori", "did you mean 'theory'"),
         (Cost, "network", "vgg", "network 'vgg'"),
+        (Cost, "column", "test_acuracy", "did you mean 'test_accuracy'"),
+        (Sanity, "level", 1.5, "level 1.5"),
+        (Sanity, "margin", -1.0, "-1.0"),
     ],
 )
 def test_what_the_table_does_not_have_is_named(
@@ -270,6 +273,21 @@ def test_a_trait_refuses_what_the_table_does_not_have(made: pd.DataFrame, kind: 
 def test_methods_keep_their_order(made: pd.DataFrame) -> None:
     shown = Accuracy(made, methods=["GraSP", "SNIP"])
     assert shown.methods == ["SNIP", "GraSP"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_of_something_else_is_named(made: pd.DataFrame, kind: type) -> None:
+    with pytest.raises(InputError, match="no column 'ablation'"):
+        kind(made.drop(columns="ablation"))
+
+
+def test_another_accuracy_and_level_can_be_shown(made: pd.DataFrame) -> None:
+    other = of_setting(made.assign(validation_accuracy=made["test_accuracy"] / 2))
+    shown = Accuracy(other, column="validation_accuracy", level=0.5)
+    expected = pv.figures.accuracy_table(plain(other), column="validation_accuracy", level=0.5)
+    assert [line["cells"][1:] for line in shown.now()["rows"]] == expected.to_numpy().tolist()
+    assert shown.data["label"] == "validation accuracy (%)"
+    assert "50 % intervals" in shown.now()["note"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

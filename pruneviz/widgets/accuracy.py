@@ -35,10 +35,8 @@ class Accuracy(ByMethod):
         table: runs, with the columns of a table of records; any number of settings, also none. Ablated runs are
             left out.
         published: of `pruneviz.study.read_published`, to be shown beside ours.
-        column: which accuracy, a fraction.
-        level: of the intervals.
-        title: what is shown, in a few words.
-        chosen: values of the state at first, by name.
+        options: column (which accuracy, a fraction; "test_accuracy"), level (of the intervals; 0.95), title (what is
+            shown, in a few words), and values of the state at first, by name.
 
     Attributes:
         dataset, network, training: the setting that is shown.
@@ -54,19 +52,9 @@ class Accuracy(ByMethod):
 
     theirs = traitlets.Bool(True).tag(sync=True)
 
-    def __init__(
-        self,
-        table: pd.DataFrame,
-        published: pd.DataFrame | None = None,
-        *,
-        column: str = "test_accuracy",
-        level: float = 0.95,
-        title: str | None = None,
-        **chosen: Any,
-    ) -> None:
-        self._column, self._level = column, level
+    def __init__(self, table: pd.DataFrame, published: pd.DataFrame | None = None, **options: Any) -> None:
         self._published = None if published is None else _known(published)
-        super().__init__(table, title=title, **chosen)
+        super().__init__(table, **options)
 
     def fallback(self) -> str:
         """The table of the setting that is shown."""

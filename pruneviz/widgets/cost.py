@@ -58,18 +58,6 @@ class Cost(AtSparsity, ByMethod):
 
     counted = traitlets.Unicode("both").tag(sync=True)
 
-    def __init__(
-        self,
-        table: pd.DataFrame,
-        *,
-        column: str = "test_accuracy",
-        level: float = 0.95,
-        title: str | None = None,
-        **chosen: Any,
-    ) -> None:
-        self._column, self._level = column, level
-        super().__init__(table, title=title, **chosen)
-
     def fallback(self) -> str:
         """All methods of the setting and sparsity that are shown."""
         now = self.now()

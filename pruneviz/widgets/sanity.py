@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
-from pruneviz.errors import check_choice
+from pruneviz.errors import check_choice, check_number
 from pruneviz.figures.ablation import MARKS, ablation_table
 from pruneviz.figures.methods import ABLATIONS, method_names, pruned_methods
 from pruneviz.figures.report import entry
@@ -38,11 +38,9 @@ class Sanity(AtSparsity):
 
     Args:
         table: runs, with the columns of a table of records; any number of settings, also none.
-        column: which accuracy, a fraction.
         margin: differences smaller than this, a fraction, are counted as alike.
-        level: of the intervals.
-        title: what is shown, in a few words.
-        chosen: values of the state at first, by name.
+        options: column (which accuracy, a fraction; "test_accuracy"), level (of the intervals; 0.95), title (what is
+            shown, in a few words), and values of the state at first, by name.
 
     Attributes:
         dataset, network, training: the setting that is shown.
@@ -58,20 +56,11 @@ class Sanity(AtSparsity):
 
     ablations = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
-    def __init__(
-        self,
-        table: pd.DataFrame,
-        *,
-        column: str = "test_accuracy",
-        margin: float = 0.01,
-        level: float = 0.95,
-        title: str | None = None,
-        **chosen: Any,
-    ) -> None:
-        self._column, self._margin, self._level = column, margin, level
-        found = set(table["ablation"])
+    def __init__(self, table: pd.DataFrame, *, margin: float = 0.01, **options: Any) -> None:
+        self._margin = check_number("margin", margin, above=0.0)
+        found = set(table["ablation"]) if "ablation" in table.columns else set()
         self._kinds = [NONE, *(name for name in ABLATIONS if name in _EXPECTED or name in found)]
-        super().__init__(table, title=title, **chosen)
+        super().__init__(table, **options)
 
     def fallback(self) -> str:
         """All values of the setting and sparsity that are shown."""

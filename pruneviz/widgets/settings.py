@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
-from pruneviz.errors import check_choice, check_sparsity
+from pruneviz.errors import InputError, check_choice, check_sparsity
 from pruneviz.figures.methods import DENSE, SETTING, one_setting, pruned_methods
 from pruneviz.figures.style import marks, percent, runs_phrase
 from pruneviz.figures.summary import LEAST_FOR_INTERVAL, Summary
@@ -52,6 +52,8 @@ class BySetting(Interaction):
 
     Args:
         table: runs, with the columns of a table of records; any number of settings, also none.
+        column: which accuracy, a fraction.
+        level: of the intervals.
         title: what is shown, in a few words.
         chosen: values of the state at first, by name.
 
@@ -60,16 +62,29 @@ class BySetting(Interaction):
             has all three, the nearest.
 
     Raises:
-        InputError: a name that is not in the state, or a value that the table does not have.
+        InputError: a name that is not in the state, a value or a column that the table does not have, or an accuracy
+            that is not finite.
     """
 
     dataset = traitlets.Unicode().tag(sync=True)
     network = traitlets.Unicode().tag(sync=True)
     training = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, table: pd.DataFrame, *, title: str | None = None, **chosen: Any) -> None:
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        *,
+        column: str = "test_accuracy",
+        level: float = 0.95,
+        title: str | None = None,
+        **chosen: Any,
+    ) -> None:
         for name in chosen:
             check_choice("argument", name, self.state)
+        for needed in (*SETTING, "scorer", "ablation", "sparsity"):
+            if needed not in table.columns:
+                raise InputError(f"the table has no column {needed!r}; accepted is one of pruneviz.study.read_table")
+        self._column, self._level = check_choice("column", column, table.columns), level
         self._settings = settings_of(self._usable(table))
         self._known = {name: list(dict.fromkeys(s.names[name] for s in self._settings)) for name in CHOSEN_BY}
         given = {name: value for name, value in chosen.items() if value is not None}
