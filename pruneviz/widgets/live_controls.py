@@ -51,11 +51,11 @@ def live(
 ) -> Live:
     """An interaction with controls above it that change what it is computed from; for JupyterLab.
 
-        pv.widgets.live(pv.widgets.Spectrum, methods=("snip", "grasp"))
-
     A change is computed in the background, with a bar that shows how far it is and a button that cancels it. Until it
     is done, and if it is cancelled or fails, the last picture stays. Where an executed notebook is a page, the
-    interaction stands alone, because controls need a kernel.
+    interaction stands alone, because controls need a kernel. For example:
+
+        pv.widgets.live(pv.widgets.Spectrum, seed=3)
 
     The seed draws the network's weights and the images of the scoring batch. While something is computed, code that
     draws from torch's global random state in other cells may find it put back.
