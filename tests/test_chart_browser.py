@@ -5,8 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pytest
-from charts import KINDS, METHODS, PICTURE, SEEN, of_setting, plain, root, rows_of_table, sample, table, value_at
+from charts import (
+    KINDS,
+    METHODS,
+    PICTURE,
+    SEEN,
+    of_setting,
+    plain,
+    published,
+    root,
+    rows_of_table,
+    sample,
+    table,
+    value_at,
+)
 
 import pruneviz as pv
 from pruneviz.widgets import bundle, page
@@ -14,7 +28,6 @@ from pruneviz.widgets.accuracy import Accuracy
 from pruneviz.widgets.settings import BySetting
 
 if TYPE_CHECKING:
-    import pandas as pd
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
@@ -176,6 +189,21 @@ def test_the_costs_are_the_tables(page: Page, address: str, made: pd.DataFrame, 
     assert root(page, "cost").locator(".pv-missing").inner_text() == (
         "The cost of scoring is not known and not counted: GraSP."
     )
+
+
+def test_a_published_dense_network_is_a_line_of_its_own(page: Page, tmp_path: Any, made: pd.DataFrame) -> None:
+    """In the legend and in the column of what removes nothing; it goes with the other published numbers."""
+    others = published().iloc[:1].assign(paper="GraSP (Wang et al., ICLR 2020)", model="VGG19", metric="top1_%")
+    others = pd.concat([others.assign(method="dense", sparsity=0.0, value=94.23, std=float("nan")), others])
+    ours = plain(of_setting(made)).assign(model="vgg19_bn")
+    page.goto(Accuracy(ours, others.reset_index(drop=True)).save(tmp_path / "dense.html").as_uri())
+    legend = root(page, "accuracy").locator(".pv-chart-legend")
+    assert "Dense, published: 94.2\u202f%" in legend.inner_text()
+    header, rows = rows_of_table(page, "accuracy")
+    line = next(row for row in rows if row[0].startswith("Dense, published"))
+    assert line[header.index("none")] == "94.2"
+    root(page, "accuracy").get_by_role("button", name="published", exact=True).click()
+    assert "Dense, published" not in legend.inner_text()
 
 
 # Pointing ---------------------------------------------------------------------------------------------------
