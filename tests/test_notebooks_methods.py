@@ -154,3 +154,36 @@ def test_costs_are_trainings_of_the_dense_network(methods: dict[str, Any]) -> No
     assert set(cost[rows["scorer"] == "snip"]) == {2.75}
     assert set(cost[rows["scorer"] != "snip"]) == {1.0}
     assert methods["costs"](rows[rows["scorer"] == "snip"]).isna().all()
+
+
+# Provenance -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("test_accuracy", 0.999, "rows that differ from their records"),
+        ("sparsity", 0.123, "rows whose hash does not follow from their columns"),
+    ],
+)
+def test_a_row_that_was_changed_by_hand_is_found(
+    column: str, value: float, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    table = pv.study.read_table(ROOT / "book" / "data" / "results.parquet")
+    scope: dict[str, Any] = {}
+    for changed in (False, True):
+        if changed:
+            pruned = table.index[table["scorer"] != "dense"][0]
+            table.loc[pruned, column] = value
+        pv.study.write_table(table, tmp_path / "results")
+        scope = {"profile": "smoke", "store": None, "results": tmp_path / "results.parquet"}
+        for cell in ("setup", "one-row", "fingerprint-code"):
+            exec(source_of("reference_provenance", cell), scope)
+        if changed:
+            with pytest.raises(AssertionError, match=said):
+                exec(source_of("reference_provenance", "checks-run"), scope)
+        else:
+            exec(source_of("reference_provenance", "checks-run"), scope)
+    rows = scope["table"]
+    assert scope["fingerprint"](rows) == scope["fingerprint"](rows.iloc[::-1]) != scope["fingerprint"](rows.iloc[1:])
