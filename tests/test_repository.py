@@ -124,9 +124,9 @@ def test_versions_and_names_agree() -> None:
     assert citation["version"] == PROJECT["version"] == _assigned("__version__")
     assert citation["license"] == PROJECT["license"] == "MIT"
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
-    intro = (ROOT / "book" / "intro.md").read_text(encoding="utf-8")
+    cited = (ROOT / "book" / "cite.md").read_text(encoding="utf-8")
     for said in (f"version = {{{citation['version']}}}", f"title = {{{citation['title']}}}", "The pruneviz developers"):
-        assert said in intro, said
+        assert said in cited, said
 
 
 def _assigned(name: str) -> Any:
