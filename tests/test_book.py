@@ -157,16 +157,20 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write_notebook(root: Path, code: str) -> None:
+def write_notebook(root: Path, code: str, name: str = NAME) -> None:
     parameters = nbformat.v4.new_code_cell("profile = 'paper'", metadata={"tags": ["parameters"]})
     cells = [nbformat.v4.new_markdown_cell("# One"), parameters, nbformat.v4.new_code_cell(code)]
     (root / "notebooks").mkdir(exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "notebooks" / f"{NAME}.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "notebooks" / f"{name}.ipynb")
 
 
 def state(root: Path) -> dict[str, int]:
     files = [*(root / "_build" / "html").rglob("*.html"), *(root / "_build" / "notebooks").glob("*.ipynb")]
     return {str(path): path.stat().st_mtime_ns for path in files}
+
+
+def contents(site: Path) -> dict[str, bytes]:
+    return {path.relative_to(site).as_posix(): path.read_bytes() for path in site.rglob("*") if path.is_file()}
 
 
 @pytest.mark.slow
@@ -193,8 +197,36 @@ def test_what_changed_is_redone_and_nothing_else(repository: Path) -> None:
         assert packed.testzip() is None
         assert packed.read("pruneviz-book/book/intro.html") == (index.parent / "book" / "intro.html").read_bytes()
 
+    made = contents(index.parent)
     shutil.rmtree(index.parent)
     assert book.build(repository).is_file(), "a site that somebody deleted is made again"
+    again = contents(index.parent)
+    assert again.keys() == made.keys()
+    assert [name for name in made if made[name] != again[name]] == [], "the same inputs give the same site"
+
+
+@pytest.mark.slow
+def test_a_notebook_that_reads_the_others_is_run_again_with_them(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_notebook(repository, "print('reads')", "reader")
+    toc = repository / "book" / "_toc.yml"
+    toc.write_text(toc.read_text(encoding="utf-8") + "- file: notebooks/reader\n", encoding="utf-8")
+    monkeypatch.setattr(book, "READERS", {"reader"})
+    book.build(repository)
+    executed = {name: repository / "_build" / "notebooks" / f"{name}.ipynb" for name in (NAME, "reader")}
+
+    def times() -> dict[str, int]:
+        return {name: path.stat().st_mtime_ns for name, path in executed.items()}
+
+    before = times()
+    write_notebook(repository, "print('answer', 6 * 9)")
+    book.build(repository)
+    assert [name for name in executed if times()[name] != before[name]] == [NAME, "reader"]
+    before = times()
+    write_notebook(repository, "print('answer', 6 * 7)", "reader")
+    book.build(repository)
+    assert [name for name in executed if times()[name] != before[name]] == ["reader"]
 
 
 @pytest.mark.slow
@@ -322,6 +354,21 @@ def test_the_site_names_no_place_of_this_machine(site: Path) -> None:
             text = path.read_text(encoding="utf-8")
             for place in {str(ROOT), str(Path.home()), sys.prefix}:
                 assert place not in text, f"{path.relative_to(site)} names {place}"
+
+
+PASSING = {
+    "a UUID": r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+    "a table's random name": r'"T_[0-9a-f]{5}',
+    "an address in memory": r" at 0x[0-9a-f]{6,}",
+}
+
+
+def test_pages_hold_nothing_that_every_build_draws_anew(site: Path) -> None:
+    for path in site.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        for what, pattern in PASSING.items():
+            found = re.search(pattern, text)
+            assert found is None, f"{path.name} holds {what}: {text[max(0, found.start() - 60) : found.end()]}"
 
 
 def test_the_site_is_light(site: Path) -> None:

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.browser
 
 SITE = Path(__file__).parent.parent / "_build" / "html"
 EXPLORER = "notebooks/rq1_prune_before_training.html"
-WAYS = [("file", "light", 360), ("file", "dark", 1280), ("http", "light", 1280), ("http", "dark", 360)]
+# A window of 640 pixels with two dots each is one of 1280 at a zoom of 200 %.
+WAYS = [("file", "light", 360), ("file", "dark", 1280), ("http", "light", 640), ("http", "dark", 360)]
 
 # MathJax typesets after the page has loaded.
 SETTLED = "async () => { if (window.MathJax) await window.MathJax.startup.promise; await document.fonts.ready; }"
@@ -117,7 +118,9 @@ def address(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
 
 
 def opened(browser: Browser, scheme: Any, width: int) -> BrowserContext:
-    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    dots = 2 if width == 640 else 1
+    size: Any = {"width": width, "height": 800}
+    context = browser.new_context(viewport=size, color_scheme=scheme, device_scale_factor=dots)
     context.set_default_timeout(60_000)
     return context
 

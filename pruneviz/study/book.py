@@ -30,6 +30,9 @@ from pruneviz.study.pages import stage
 PARAMETERS = {"profile": "smoke", "store": "../_build/store"}
 """What every notebook of the book is given, as far as it has such a parameter."""
 
+READERS = {"reference_provenance"}
+"""Notebooks that read the others' sources: executed again when one of those, or the order of the book, changes."""
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 _GRAPH = Path(__file__).with_name("book.smk")
 # Neither a notebook nor a page depends on them.
@@ -166,6 +169,8 @@ def _graph(root: Path, notebooks: list[str]) -> dict[str, Any]:
         "library": relative([*library, versions]),
         "pages": relative([root / "_config.yml", *pages, root / "benchmarks" / "README.md"]),
         "results": relative(results),
+        "readers": sorted(READERS & set(notebooks)),
+        "sources": ["book/_toc.yml", *(f"notebooks/{name}.ipynb" for name in notebooks)],
     }
 
 

@@ -39,6 +39,7 @@ rule notebook:
         source="notebooks/{name}.ipynb",
         library=config["library"],
         results=config["results"],
+        others=lambda wildcards: config["sources"] if wildcards.name in config["readers"] else [],
     output:
         touch("_build/stamps/notebook/{name}"),
     params:

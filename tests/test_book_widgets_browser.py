@@ -1,0 +1,125 @@
+"""Every interaction on every page of the built book: each control does something, and a link brings a view back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+pytestmark = pytest.mark.browser
+
+SITE = Path(__file__).parent.parent / "_build" / "html"
+KINDS = {"accuracy", "agreement", "cost", "depth", "mask_explorer", "microscope", "sanity", "spectrum"}
+
+
+def pages_with_widgets() -> list[Path]:
+    found = sorted((SITE / "notebooks").glob("*.html"))
+    return [path for path in found if "data-pv-widget=" in path.read_text(encoding="utf-8")]
+
+
+every = pytest.mark.parametrize("path", pages_with_widgets(), ids=lambda path: path.stem)
+
+
+def test_every_kind_of_interaction_is_in_the_book() -> None:
+    if not SITE.is_dir():
+        pytest.skip("the book is not built: make book")
+    text = "".join(path.read_text(encoding="utf-8") for path in pages_with_widgets())
+    assert {kind for kind in KINDS if f'data-pv-widget="{kind}"' in text} == KINDS
+
+
+def widgets_of(page: Page, path: Path, link: str = "") -> Iterator[Locator]:
+    page.goto(path.as_uri() + link)
+    widgets = page.locator(".pv-widget")
+    for index in range(widgets.count()):
+        widget = widgets.nth(index)
+        widget.locator(":scope > div").first.wait_for()
+        assert "pv-ready" in (widget.get_attribute("class") or ""), "a widget did not start"
+        yield widget
+
+
+def seen(widget: Locator) -> str:
+    """All that a widget draws and says, with what is chosen, as text."""
+    return str(
+        widget.evaluate(
+            """(node) => [
+              ...[...node.querySelectorAll("svg, canvas, table, p, output")].map((part) => part.localName === "canvas"
+                ? part.toDataURL() : part.outerHTML),
+              ...[...node.querySelectorAll("input, select")].map((part) => `${part.value} ${part.checked}`),
+            ].join("\\n")"""
+        )
+    )
+
+
+def moves(widget: Locator) -> list[tuple[str, Locator, str]]:
+    """Every control with something that it does not show yet: (what, control, value)."""
+    found: list[tuple[str, Locator, str]] = []
+    for kind in ("radio", "checkbox"):
+        inputs = widget.locator(f"input[type={kind}]")
+        states = inputs.evaluate_all("nodes => nodes.map((node) => [node.checked, node.disabled])")
+        for index, (checked, disabled) in enumerate(states):
+            if not disabled and not (kind == "radio" and checked):
+                found.append((kind, inputs.nth(index), "" if checked else "on"))
+    ranges = widget.locator("input[type=range]")
+    for index in range(ranges.count()):
+        found += [("range", ranges.nth(index), end) for end in ("min", "max")]
+    selects = widget.locator("select")
+    for index in range(selects.count()):
+        others = (
+            selects.nth(index)
+            .locator("option")
+            .evaluate_all("nodes => nodes.filter((node) => !node.selected && !node.disabled).map((node) => node.value)")
+        )
+        found += [("select", selects.nth(index), value) for value in others[:3]]
+    return found
+
+
+def move(what: str, control: Locator, value: str) -> bool:
+    """Do it, as a reader would; False where it is there already."""
+    if what == "select":
+        control.select_option(value)
+    elif what == "range":
+        target = str(control.get_attribute(value))
+        if control.input_value() == target:
+            return False
+        control.fill(target)
+    else:
+        # The input itself is hidden behind its label, which is what a reader clicks on.
+        control.evaluate("node => (node.closest('label') || node).click()")
+    return True
+
+
+@every
+def test_every_control_changes_the_picture(page: Page, path: Path) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    count = 0
+    for widget in widgets_of(page, path):
+        for what, control, value in moves(widget):
+            before = seen(widget)
+            if move(what, control, value):
+                page.wait_for_function("() => true")
+                assert seen(widget) != before, f"{what} {control.get_attribute('value')} {value} does nothing"
+                count += 1
+    assert count >= 3, "a page with widgets has something to move"
+
+
+@every
+def test_a_link_brings_a_view_back(page: Page, path: Path) -> None:
+    for widget in widgets_of(page, path):
+        kind = str(widget.get_attribute("data-pv-widget")).replace("_", "-")
+        first = seen(widget)
+        for what, control, value in moves(widget)[:2]:
+            move(what, control, value)
+        page.wait_for_function("kind => location.hash.includes(`${kind}=`)", arg=kind)
+        chosen, link = seen(widget), page.evaluate("location.hash")
+        assert chosen != first
+        page.goto("about:blank")
+        for again in widgets_of(page, path, link):
+            if str(again.get_attribute("data-pv-widget")).replace("_", "-") == kind:
+                assert seen(again) == chosen
+                break
+        break  # the link of the first one; that several share an address is tested with the widgets
