@@ -101,7 +101,14 @@ def test_what_is_not_the_same_experiment_has_no_row(table: pd.DataFrame, changes
     "changes",
     [
         *({"width": 2.0}, {"width": 0.5}, {"scope": "erk"}, {"sparsity": 0.95}, {"model": "resnet32"}),
-        *({"dataset": "cifar100"}, {"fraction": 0.5}, {"init": "orthogonal"}, {"minimum": 1}, {"ablation": "shuffle"}, {"per_class": 1}),
+        *(
+            {"dataset": "cifar100"},
+            {"fraction": 0.5},
+            {"init": "orthogonal"},
+            {"minimum": 1},
+            {"ablation": "shuffle"},
+            {"per_class": 1},
+        ),
         *({"batches": 2}, {"batchnorm": "eval"}, {"schedule": "exponential:5"}, {"options": '{"signed":true}'}),
     ],
     ids=str,
