@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,16 +44,18 @@ def widgets_of(page: Page, path: Path, link: str = "") -> Iterator[Locator]:
 
 
 def seen(widget: Locator) -> str:
-    """All that a widget draws and says, with what is chosen, as text."""
-    return str(
-        widget.evaluate(
-            """(node) => [
-              ...[...node.querySelectorAll("svg, canvas, table, p, output")].map((part) => part.localName === "canvas"
-                ? part.toDataURL() : part.outerHTML),
-              ...[...node.querySelectorAll("input, select")].map((part) => `${part.value} ${part.checked}`),
-            ].join("\\n")"""
-        )
+    """All that a widget draws and says, with what is chosen, as text.
+
+    What is spoken a moment later is left out, and names that are drawn anew each time.
+    """
+    text = widget.evaluate(
+        """(node) => [
+          ...[...node.querySelectorAll("svg, canvas, table, p:not([aria-live]), output")].map((part) =>
+            part.localName === "canvas" ? part.toDataURL() : part.outerHTML),
+          ...[...node.querySelectorAll("input, select")].map((part) => `${part.value} ${part.checked}`),
+        ].join(" ")"""
     )
+    return re.sub(r"pv-[a-z0-9]{8}\b", "", str(text))
 
 
 def moves(widget: Locator) -> list[tuple[str, Locator, str]]:
@@ -68,25 +71,29 @@ def moves(widget: Locator) -> list[tuple[str, Locator, str]]:
     for index in range(ranges.count()):
         found += [("range", ranges.nth(index), end) for end in ("min", "max")]
     selects = widget.locator("select")
+    options = "nodes => nodes.filter((node) => !node.selected && !node.disabled).map((node) => node.value)"
     for index in range(selects.count()):
-        others = (
-            selects.nth(index)
-            .locator("option")
-            .evaluate_all("nodes => nodes.filter((node) => !node.selected && !node.disabled).map((node) => node.value)")
-        )
+        others = selects.nth(index).locator("option").evaluate_all(options)
         found += [("select", selects.nth(index), value) for value in others[:3]]
-    return found
+    keys = widget.locator("button[aria-pressed]:visible")
+    return found + [("button", keys.nth(index), "press") for index in range(min(3, keys.count()))]
 
 
 def move(what: str, control: Locator, value: str) -> bool:
-    """Do it, as a reader would; False where it is there already."""
+    """Do it, as a reader would; False where it is there already, or where an earlier move left no such choice."""
     if what == "select":
+        if not control.is_visible() or not control.locator(f'option[value="{value}"]').count():
+            return False
         control.select_option(value)
     elif what == "range":
         target = str(control.get_attribute(value))
         if control.input_value() == target:
             return False
         control.fill(target)
+    elif what == "button":
+        control.click()
+    elif value == "on" and control.is_checked():
+        return False
     else:
         # The input itself is hidden behind its label, which is what a reader clicks on.
         control.evaluate("node => (node.closest('label') || node).click()")
@@ -104,7 +111,7 @@ def test_every_control_changes_the_picture(page: Page, path: Path) -> None:
                 page.wait_for_function("() => true")
                 assert seen(widget) != before, f"{what} {control.get_attribute('value')} {value} does nothing"
                 count += 1
-    assert count >= 3, "a page with widgets has something to move"
+    assert count >= 2, "a page with widgets has something to move"
 
 
 @every

@@ -5,7 +5,7 @@
 //   const stop = picture.watch();                once it is on the page; draws again when its width changes
 //
 // spec = {
-//   label    what the picture is: "Test accuracy against sparsity"
+//   label    what the picture is, its caption: "Test accuracy against sparsity"
 //   x, y     axes: { label, scale, ... }, scale one of
 //              "linear"   options: domain [low, high], ticks [[value, text]] (those that matter most first), format(value),
 //                         apart (pixels between ticks at least)
@@ -52,7 +52,8 @@ export function chart() {
   const nothing = h("p", { class: "pv-chart-empty" });
   const sheet = h("div", { class: "pv-chart-sheet" });
   const details = h("details", { class: "pv-chart-details", toggle: () => fill() }, h("summary", {}, "Show as a table"), sheet);
-  const element = h("figure", { class: "pv-chart" }, legend, nothing, stage, details);
+  const caption = h("figcaption", { class: "pv-chart-caption" });
+  const element = h("figure", { class: "pv-chart" }, legend, nothing, stage, caption, details);
   let last = null;
   let width = 0;
   const hover = readout(stage, svg, () => last);
@@ -60,6 +61,7 @@ export function chart() {
   function update(spec) {
     last = { rules: [], ...spec, clip };
     stage.setAttribute("aria-label", `${spec.label}. Arrow keys go from value to value.`);
+    write(caption, `${spec.label}.`);
     drawLegend();
     draw();
     fill();
