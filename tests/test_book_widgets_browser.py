@@ -75,7 +75,7 @@ def moves(widget: Locator) -> list[tuple[str, Locator, str]]:
     for index in range(selects.count()):
         others = selects.nth(index).locator("option").evaluate_all(options)
         found += [("select", selects.nth(index), value) for value in others[:3]]
-    keys = widget.locator("button[aria-pressed]:visible")
+    keys = widget.locator("button.pv-chart-key:visible")
     return found + [("button", keys.nth(index), "press") for index in range(min(3, keys.count()))]
 
 
@@ -91,6 +91,8 @@ def move(what: str, control: Locator, value: str) -> bool:
             return False
         control.fill(target)
     elif what == "button":
+        if not control.is_visible():
+            return False
         control.click()
     elif value == "on" and control.is_checked():
         return False
