@@ -68,7 +68,8 @@ CONTRAST = """() => {
   const found = new Set();
   const chosen = "p, a, li, dt, dd, h1, h2, h3, figcaption, caption, td, th, code.literal, label, button, summary";
   for (const node of document.querySelectorAll(".bd-article :is(" + chosen + "), .bd-sidebar-primary a")) {
-    if (!node.checkVisibility() || !node.innerText?.trim() || node.closest("[disabled], [aria-disabled=true]")) continue;
+    if (!node.checkVisibility() || !node.innerText?.trim()) continue;
+    if (node.closest("[disabled], [aria-disabled=true]")) continue;
     const under = behind(node);
     const a = light(over(parse(getComputedStyle(node).color), under)), b = light(under);
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);

@@ -156,6 +156,8 @@ def test_it_finds_its_place_from_anywhere_in_the_repository(
     scope = run_setup(notebook, {**asked, "compute": False, "store": str(done)})
     assert scope["root"] == ROOT
     assert len(scope["measured"]) == len(scope["cells"]) == 2
+    assert scope["own"], "the answer is for what was asked"
+    assert not run_setup(notebook, {"profile": "paper", "compute": False})["own"]
 
 
 # The page ------------------------------------------------------------------------------------------------
@@ -244,7 +246,7 @@ def cells_on(notebook: NotebookNode, monkeypatch: pytest.MonkeyPatch) -> Callabl
         # The figure of the measured part is always of sound rows.
         scope: dict[str, Any] = {"pv": pv, "Markdown": str, "display": str, "measured": made_up(), "largest": 0.98}
         exec(cell_of(notebook, "measured-accuracy").source, scope)
-        scope |= {"measured": table, "committed": table, "shown": table, **more}
+        scope |= {"measured": table, "committed": table, "shown": table, "own": False, **more}
         for name in names:
             exec(cell_of(notebook, name).source, scope)
         return scope
