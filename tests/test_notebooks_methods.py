@@ -15,6 +15,8 @@ from results import cells as made_up_cells
 from results import made_up
 
 import pruneviz as pv
+from pruneviz.study.book import PARAMETERS
+from pruneviz.study.notebook import parameters_of
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("rq3_methods", "rq9_sanity", "reference_provenance")
@@ -159,6 +161,11 @@ def test_costs_are_trainings_of_the_dense_network(methods: dict[str, Any]) -> No
 # Provenance -----------------------------------------------------------------------------------------------
 
 
+def test_the_page_on_provenance_is_not_given_the_store_of_the_digits() -> None:
+    given = PARAMETERS.keys() & set(parameters_of(ROOT / "notebooks" / "reference_provenance.ipynb"))
+    assert given == {"profile"}
+
+
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
@@ -177,7 +184,7 @@ def test_a_row_that_was_changed_by_hand_is_found(
             pruned = table.index[table["scorer"] != "dense"][0]
             table.loc[pruned, column] = value
         pv.study.write_table(table, tmp_path / "results")
-        scope = {"profile": "smoke", "store": None, "results": tmp_path / "results.parquet"}
+        scope = {"profile": "smoke", "records": None, "results": tmp_path / "results.parquet"}
         for cell in ("setup", "one-row", "fingerprint-code"):
             exec(source_of("reference_provenance", cell), scope)
         if changed:
@@ -186,4 +193,5 @@ def test_a_row_that_was_changed_by_hand_is_found(
         else:
             exec(source_of("reference_provenance", "checks-run"), scope)
     rows = scope["table"]
+    assert rows["finished"].notna().all(), "every committed row has its record, and a record says when it ended"
     assert scope["fingerprint"](rows) == scope["fingerprint"](rows.iloc[::-1]) != scope["fingerprint"](rows.iloc[1:])

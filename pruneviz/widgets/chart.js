@@ -61,7 +61,7 @@ export function chart() {
   function update(spec) {
     last = { rules: [], ...spec, clip };
     stage.setAttribute("aria-label", `${spec.label}. Arrow keys go from value to value.`);
-    write(caption, `${spec.label}.`);
+    write(caption, `${spec.label.charAt(0).toUpperCase()}${spec.label.slice(1)}.`);
     drawLegend();
     draw();
     fill();
