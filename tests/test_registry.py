@@ -236,6 +236,16 @@ def test_a_record_says_which_code_has_scored(tmp_path: Path) -> None:
     assert "scorer" not in theirs
 
 
+def test_a_file_that_a_scorer_misses_fails_its_cell_and_no_other(tmp_path: Path) -> None:
+    body = OWN.replace("    return", "    open('nowhere')\n    return", 1)
+    assert "nowhere" in body
+    import_scorers(str(own(tmp_path, "misses", body)))
+    with pytest.raises(run.CellsFailed, match="scorer 'misses' raised FileNotFoundError"):
+        run.compute([cell("misses"), cell("snip")], tmp_path / "store", device="cpu", progress=False)
+    assert record.is_done(tmp_path / "store", cell("snip"))
+    assert record.error_path(tmp_path / "store", cell("misses").hash).is_file()
+
+
 def test_the_source_is_what_was_registered_and_not_what_is_on_the_disk_by_now(tmp_path: Path) -> None:
     path = own(tmp_path, "edited")
     before = digest(path)

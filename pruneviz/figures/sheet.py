@@ -21,8 +21,9 @@ _CSS = """\
 font-variant-numeric:tabular-nums}
 .pv-sheet table.dataframe :is(th,td){padding:.25rem .6rem;border:0;text-align:left;vertical-align:top;\
 white-space:normal;max-width:none}
-.pv-sheet table.dataframe tbody th{font-weight:500;white-space:nowrap}
-.pv-sheet table.pv-numbers :is(td,thead th+th){text-align:right;white-space:nowrap}
+.pv-sheet table.dataframe tbody th{font-weight:500}
+.pv-sheet table.pv-numbers :is(td,thead th+th){text-align:right}
+.pv-sheet table.pv-numbers td,.pv-sheet table:not(.pv-numbers) tbody th{white-space:nowrap}
 .pv-sheet table.dataframe thead th{border-bottom:1px solid}"""
 
 

@@ -94,7 +94,13 @@ class Scored:
             )
 
     def _counted(self, cell: Cell, compute: Callable[[], T]) -> tuple[T, int]:
-        """What `compute` returns and what it costs; counted once where it is known to depend on shapes alone."""
+        """What `compute` returns and what it costs; counted once where it is known to depend on shapes alone.
+
+        Raises:
+            RuntimeError: for an `OSError` of somebody's own scorer, which is its fault and not that of the machine.
+        """
+        if source_of(cell.scorer) is not None:
+            compute = _own(cell.scorer, compute)
         key = (cell.shard, cell.per_class, cell.batches, cell.batchnorm, cell.schedule)
         if key in self._costs and source_of(cell.scorer) is None:
             return compute(), self._costs[key]  # to look at every operation takes longer than small ones do
@@ -102,6 +108,16 @@ class Scored:
             result = compute()
         self._costs[key] = counter.get_total_flops()
         return result, self._costs[key]
+
+
+def _own(scorer: str, compute: Callable[[], T]) -> Callable[[], T]:
+    def told() -> T:
+        try:
+            return compute()
+        except OSError as error:
+            raise RuntimeError(f"scorer {scorer!r} raised {type(error).__name__}: {error}") from error
+
+    return told
 
 
 def untrained(cell: Cell, data: ImageData) -> nn.Module:
