@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +32,7 @@ NETWORK = ("--model", "mlp", "--width", "0.1", "--dataset", "digits", "--fractio
 TINY = {"dataset": "digits", "fraction": 0.1, "model": "mlp", "width": 0.1}
 
 
-@pytest.fixture(autouse=True)
-def afresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever a test registers and imports is gone after it."""
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
-    monkeypatch.setattr(imports, "_IMPORTED", {})
-    before, path = set(sys.modules), list(sys.path)
-    yield
-    sys.path[:] = path
-    for name in set(sys.modules) - before:
-        if not hasattr(sys.modules[name], "__file__") or "/pytest-" in str(sys.modules[name].__file__):
-            del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("registry_afresh")
 
 
 def own(folder: Path, name: str, text: str = OWN) -> Path:
