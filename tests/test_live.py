@@ -200,3 +200,12 @@ def test_bad_arguments_are_named(data: pv.data.ImageData, arguments: dict[str, A
 def test_all_kinds_over_a_problem_are_here() -> None:
     """So that a new one is tested too."""
     assert set(KIND) == {"mask_explorer", *KINDS}
+
+
+def test_a_title_can_follow_what_is_shown(data: pv.data.ImageData) -> None:
+    shown = live("depth", data, title=lambda setting: f"{setting.network}, seed {setting.seed}")
+    assert shown.interaction.data["title"] == "small, seed 0"
+    shown.seed.value = 4
+    assert shown.wait(SECONDS)
+    assert shown.interaction.data["title"] == "small, seed 4"
+    assert "small, seed 4" in shown.interaction.html()

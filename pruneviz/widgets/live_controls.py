@@ -70,7 +70,7 @@ def live(
         per_class: images of each class in the scoring batch, to choose from; the first one is computed at once.
         seed: the first one.
         problem: further arguments of `pruneviz.Problem`, such as batchnorm.
-        options: arguments of `kind`.
+        options: arguments of `kind`. Its title may be a function from the `Setting` to a text.
 
     Raises:
         InputError: an unknown name, nothing to choose from, or whatever the first computation raises. Later ones say
@@ -94,7 +94,9 @@ def live(
         network = makers[setting.network](**shape, init=setting.init, seed=setting.seed)
         parameter = next(network.parameters())
         batches = scoring_batches(images, per_class=setting.per_class, seed=setting.seed, dtype=parameter.dtype)
-        made = kind(Problem(network.to(batches[0][0].device), batches, **(problem or {})), **options)
+        title = options.get("title")
+        given = options | ({"title": title(setting)} if callable(title) else {})
+        made = kind(Problem(network.to(batches[0][0].device), batches, **(problem or {})), **given)
         restore(made, state)
         return made
 
