@@ -41,6 +41,8 @@ import { swatch } from "./chart_marks.js";
 import { readout } from "./chart_readout.js";
 import { h, uniqueId, write } from "./dom.js";
 
+const NARROWEST = 80; // pixels; while a page is laid out there can be less for a moment
+
 /** A chart: { element, update(spec), watch() }. */
 export function chart() {
   const clip = uniqueId();
@@ -76,7 +78,7 @@ export function chart() {
 
   function draw() {
     width = element.clientWidth; // the stage has none while it is hidden
-    if (!last || !width) return;
+    if (!last || width < NARROWEST) return;
     const shown = last.series.filter((s) => !s.hidden && s.points.length);
     write(nothing, shown.length || last.rules.length ? "" : last.empty || "There is nothing to show.");
     stage.hidden = details.hidden = nothing.textContent !== "";
