@@ -124,7 +124,7 @@ def main() -> None:
     options = parser.parse_args()
     if not (options.site / "pruneviz-book.zip").is_file():
         sys.exit(f"pages.py: {options.site} has no built book: make book")
-    text = f"{said(machine())}\n\n{measure(options.site, options.repeats)}"
+    text = f"{said(machine() | {'clock': 'wall'})}\n\n{measure(options.site, options.repeats)}"
     print(text)
     if options.readme:
         write("pages", text)
