@@ -5,24 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pruneviz.figures.accuracy import legend_title
+from pruneviz.figures.means import draw_means
 from pruneviz.figures.methods import DENSE, one_setting, pruned_methods
 from pruneviz.figures.style import (
     FAINT,
     INK,
-    Mark,
-    draw_interval,
-    draw_runs,
     legend_above,
     log_ticks,
     look,
     marks,
     new_axes,
     plain,
-    remaining,
     side_by_side,
     sparsity_axis,
 )
-from pruneviz.figures.summary import LEAST_FOR_INTERVAL, summarize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,32 +54,11 @@ def gradient(table: pd.DataFrame, *, level: float = 0.95, ax: Axes | None = None
         counts: list[int] = []
         shifts = side_by_side(methods, length)
         for method, mark in marks(methods).items():
-            counts += _draw_method(ax, named[named["method"] == method], level, mark, shifts[method], zero)
+            counts += draw_means(ax, named[named["method"] == method], "ratio", level, mark, shifts[method], zero=zero)
         ax.axhline(1.0, color=INK, linewidth=1.2, linestyle="--", zorder=1, label="before masking")
         _ratio_axis(ax, zero if bool((named["ratio"] == 0).any()) else None)
         legend_above(ax, legend_title(counts, level, mean="geometric mean"))
     return ax
-
-
-def _draw_method(ax: Axes, rows: pd.DataFrame, level: float, mark: Mark, shift: float, zero: float) -> list[int]:
-    """Draw one method; returns how many runs each of its points has."""
-    line, counts = [], []
-    for sparsity, values in rows.sort_values("sparsity").groupby("sparsity")["ratio"]:
-        at = remaining(float(sparsity)) + shift  # type: ignore[arg-type]
-        counts.append(len(values))
-        if bool((values == 0).any()):  # no geometric mean
-            draw_runs(ax, at, list(values.where(values > 0, zero)), mark)
-            continue
-        point = summarize(values, level=level, geometric=True)
-        line.append((at, point.mean))
-        if point.n >= LEAST_FOR_INTERVAL:
-            draw_interval(ax, at, point.mean, point.low, point.high, mark)
-        else:
-            draw_runs(ax, at, list(values), mark)
-    width = 1.4 if min(counts) >= LEAST_FOR_INTERVAL else 0.8
-    ax.plot([x for x, _ in line], [y for _, y in line], "-", color=mark.color, linewidth=width, zorder=2)
-    ax.plot([], [], "-", linewidth=1.4, label=str(rows["method"].iloc[0]), **mark.style)
-    return counts
 
 
 def _ratio_axis(ax: Axes, zero: float | None) -> None:

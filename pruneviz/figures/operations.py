@@ -6,22 +6,18 @@ from typing import TYPE_CHECKING
 
 from pruneviz.errors import InputError
 from pruneviz.figures.accuracy import legend_title
+from pruneviz.figures.means import draw_means
 from pruneviz.figures.methods import DENSE, one_setting, pruned_methods
 from pruneviz.figures.style import (
     INK,
-    Mark,
-    draw_interval,
-    draw_runs,
     legend_above,
     look,
     marks,
     new_axes,
     plain,
-    remaining,
     side_by_side,
     sparsity_axis,
 )
-from pruneviz.figures.summary import LEAST_FOR_INTERVAL, summarize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +58,7 @@ def operations(table: pd.DataFrame, *, level: float = 0.95, ax: Axes | None = No
         shifts = side_by_side(methods, length)
         counts: list[int] = []
         for method, mark in marks(methods).items():
-            counts += _draw_method(ax, named[named["method"] == method], level, mark, shifts[method])
+            counts += draw_means(ax, named[named["method"] == method], "share", level, mark, shifts[method])
         ax.set_yscale("log")
         low, high = ax.get_ylim()
         steps = (1, 2, 5) if high < 300 * low else (1,)
@@ -73,21 +69,3 @@ def operations(table: pd.DataFrame, *, level: float = 0.95, ax: Axes | None = No
         ax.set_ylabel("operations left (%, log scale)")
         legend_above(ax, legend_title(counts, level))
     return ax
-
-
-def _draw_method(ax: Axes, rows: pd.DataFrame, level: float, mark: Mark, shift: float) -> list[int]:
-    """Draw one method; returns how many runs each of its points has."""
-    line, counts = [], []
-    for sparsity, values in rows.sort_values("sparsity").groupby("sparsity")["share"]:
-        at = remaining(float(sparsity)) + shift  # type: ignore[arg-type]
-        point = summarize(values, level=level)
-        counts.append(point.n)
-        line.append((at, point.mean))
-        if point.n >= LEAST_FOR_INTERVAL and point.low > 0:
-            draw_interval(ax, at, point.mean, point.low, point.high, mark)
-        else:
-            draw_runs(ax, at, list(values), mark)
-    width = 1.4 if min(counts) >= LEAST_FOR_INTERVAL else 0.8
-    ax.plot([x for x, _ in line], [y for _, y in line], "-", color=mark.color, linewidth=width, zorder=2)
-    ax.plot([], [], "-", linewidth=1.4, label=str(rows["method"].iloc[0]), **mark.style)
-    return counts

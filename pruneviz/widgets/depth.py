@@ -15,7 +15,8 @@ from pruneviz.widgets import page
 from pruneviz.widgets.cuts import title as title_of
 from pruneviz.widgets.methods import METHODS, Methods, figures
 from pruneviz.widgets.on_grid import OfMethod
-from pruneviz.widgets.progress import steps
+
+Probes = tuple[GradientFlow, Mapping[str, LayerSignal]]
 
 #: What can be shown of each layer.
 MEASURES: dict[str, str] = {
@@ -95,24 +96,17 @@ class Depth(OfMethod):
 def measured(methods: Methods) -> dict[str, Any]:
     """The data of the interaction: every measure of all methods at all sparsities, printed digits only."""
     problem = methods.problem
-    cells: list[tuple[str, float] | None] = [None, *((m, s) for m in methods.methods for s in methods.grid)]
-    entries: dict[str, list[dict[str, Any]]] = {method: [] for method in methods.methods}
-    shared: dict[str, Any] = {}
-    for cell in steps(cells, _said):
-        if cell is None:
-            flow, layers = _probes(problem, None)
-            shared = {"uses": list(layers), "units": [layer.units for layer in layers.values()]}
-            shared["dense"], before = _entry(flow, layers, None), flow.norm_squared
-            continue
-        method, sparsity = cell
-        masks = methods.attempt(method, sparsity)
-        if isinstance(masks, str):
-            entries[method].append({"limit": masks})
-            continue
+
+    def of(dense: Probes, masks: Masks, _: float) -> dict[str, Any]:
         flow, layers = _probes(problem, masks)
-        share = figures(flow.norm_squared / before) if before else None
-        entries[method].append(_entry(flow, layers, masks) | {"share": share})
-    return shared | {
+        before = dense[0].norm_squared
+        return _entry(flow, layers, masks) | {"share": figures(flow.norm_squared / before) if before else None}
+
+    (flow, layers), entries = methods.measure("Signals of", lambda: _probes(problem, None), of)
+    return {
+        "uses": list(layers),
+        "units": [layer.units for layer in layers.values()],
+        "dense": _entry(flow, layers, None),
         "layers": list(methods.sizes),
         "sizes": list(methods.sizes.values()),
         "methods": methods.described(),
@@ -122,7 +116,7 @@ def measured(methods: Methods) -> dict[str, Any]:
     }
 
 
-def _probes(problem: Problem, masks: Masks | None) -> tuple[GradientFlow, Mapping[str, LayerSignal]]:
+def _probes(problem: Problem, masks: Masks | None) -> Probes:
     return gradient_flow(problem, masks), signal_propagation(problem, masks, ("moments",)).layers
 
 
@@ -136,7 +130,3 @@ def _entry(flow: GradientFlow, layers: Mapping[str, LayerSignal], masks: Masks |
         "dead": [layer.dead for layer in layers.values()],
     }
     return entry if masks is None else entry | {"kept": [kept for kept, _ in counts(masks).values()]}
-
-
-def _said(cell: tuple[str, float] | None) -> str:
-    return f"Signals with {title_of(cell[0])} at {cell[1]:.1%}" if cell else "Signals of the dense network"

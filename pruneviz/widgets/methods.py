@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 
@@ -16,6 +16,9 @@ from pruneviz.problem import Problem
 from pruneviz.prune import prune
 from pruneviz.scorers import scorers
 from pruneviz.widgets.cuts import Cuts, title
+from pruneviz.widgets.progress import steps
+
+T = TypeVar("T")
 
 #: Where most experiments of the field are: the dense network, and from half of the weights to one in a hundred.
 GRID: tuple[float, ...] = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
@@ -72,6 +75,31 @@ class Methods(Cuts):
             return self.masks(method, sparsity)
         except InputError as error:
             return str(error)
+
+    def measure(
+        self, what: str, dense: Callable[[], T], of: Callable[[T, Masks, float], dict[str, Any]]
+    ) -> tuple[T, dict[str, list[dict[str, Any]]]]:
+        """What is measured of the dense network, and of every method's masks at every sparsity; its progress is told.
+
+        Args:
+            what: is measured, for those who listen: "Kernel of".
+            dense: measures the dense network.
+            of: measures masks, given what `dense` has measured and their sparsity.
+
+        Returns:
+            What `dense` gives; and for each method a list along the grid: what `of` gives, or {"limit": why there are
+            no masks}.
+        """
+        cells = [(method, sparsity) for method in self.methods for sparsity in self.grid]
+        names = ["the dense network", *(f"{title(method)} at {sparsity:.1%}" for method, sparsity in cells)]
+        told = steps(names, lambda name: f"{what} {name}")
+        next(told)
+        whole = dense()
+        found: dict[str, list[dict[str, Any]]] = {method: [] for method in self.methods}
+        for (method, sparsity), _ in zip(cells, told, strict=True):
+            masks = self.attempt(method, sparsity)
+            found[method].append({"limit": masks} if isinstance(masks, str) else of(whole, masks, sparsity))
+        return whole, found
 
     def described(self) -> list[dict[str, str]]:
         """The methods as an interaction's data name them."""

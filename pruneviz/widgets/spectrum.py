@@ -17,7 +17,6 @@ from pruneviz.widgets import page
 from pruneviz.widgets.cuts import title as title_of
 from pruneviz.widgets.methods import METHODS, Methods, decimals, figures
 from pruneviz.widgets.on_grid import OfMethod
-from pruneviz.widgets.progress import steps
 
 EIGENVALUES = "eigenvalues"
 #: Vectors of the outputs that can be laid along the eigenvectors.
@@ -99,29 +98,31 @@ class Spectrum(OfMethod):
 def measured(methods: Methods, along: Sequence[str], outputs: str, memory: float) -> dict[str, Any]:
     """The data of the interaction: spectra of all methods at all sparsities, printed digits only."""
     problem = methods.problem
-    cells: list[tuple[str, float] | None] = [None, *((m, s) for m in methods.methods for s in methods.grid)]
-    entries: dict[str, list[dict[str, Any]]] = {method: [] for method in methods.methods}
-    shared: dict[str, Any] = {}
-    for cell in steps(cells, _said):
-        if cell is None:
-            dense = ntk(problem, outputs=outputs, memory=memory, progress=False)
-            side, classes = len(dense.eigenvalues), dense.classes
-            lead = min(classes, side)
-            shared = {"side": side, "lead": lead, "ranks": ranks_of(side, lead), "outputs": outputs, "n": dense.n}
-            shared |= {"classes": classes, "total": dense.weights}
-            shared["dense"], trace = _entry(problem, dense, None, along, shared["ranks"]), dense.trace
-            continue
-        method, sparsity = cell
-        masks = methods.attempt(method, sparsity)
-        if isinstance(masks, str):
-            entries[method].append({"limit": masks})
-        elif sparsity == 0:
-            entries[method].append(shared["dense"] | {"trace_share": 1.0})
-        else:
-            result = ntk(problem, masks, outputs=outputs, memory=memory, progress=False)
-            entry = _entry(problem, result, masks, along, shared["ranks"])
-            entries[method].append(entry | {"trace_share": figures(result.trace / trace) if trace else None})
-    return shared | {
+
+    def kernel(masks: Masks | None = None) -> NtkResult:
+        return ntk(problem, masks, outputs=outputs, memory=memory, progress=False)
+
+    def lead(dense: NtkResult) -> int:
+        return min(dense.classes, len(dense.eigenvalues))
+
+    def entry(result: NtkResult, masks: Masks | None, dense: NtkResult) -> dict[str, Any]:
+        return _entry(problem, result, masks, along, ranks_of(len(dense.eigenvalues), lead(dense)))
+
+    def of(dense: NtkResult, masks: Masks, sparsity: float) -> dict[str, Any]:
+        result = dense if sparsity == 0 else kernel(masks)
+        share = figures(result.trace / dense.trace) if dense.trace else None
+        return entry(result, masks, dense) | {"trace_share": share}
+
+    dense, entries = methods.measure("The kernel of", kernel, of)
+    return {
+        "side": len(dense.eigenvalues),
+        "lead": lead(dense),
+        "ranks": ranks_of(len(dense.eigenvalues), lead(dense)),
+        "outputs": outputs,
+        "n": dense.n,
+        "classes": dense.classes,
+        "total": dense.weights,
+        "dense": entry(dense, None, dense),
         "methods": methods.described(),
         "grid": list(methods.grid),
         "along": list(along),
@@ -176,7 +177,3 @@ def _shares(result: NtkResult, target: Tensor, ranks: list[int], above: int) -> 
 def _words(entry: Mapping[str, Any]) -> list[str]:
     condition = "infinite" if entry["condition"] is None else f"{entry['condition']:.4g}"
     return [f"{entry['trace']:.4g}", condition, "0" if entry["effective"] is None else f"{entry['effective']:.4g}"]
-
-
-def _said(cell: tuple[str, float] | None) -> str:
-    return f"The kernel of {title_of(cell[0])} at {cell[1]:.1%}" if cell else "The dense network's kernel"
