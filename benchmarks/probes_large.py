@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Callable
+from typing import Any
 
 import scipy.linalg
 import torch
 from measure import high_water_mark, seconds
 from probes_case import resnet20, unit
+from probes_recipes import by_torch_func
 from torch import Tensor
 
 import pruneviz as pv
@@ -17,6 +19,7 @@ from pruneviz.probes import NtkResult, NtkTop, ntk, ntk_top, spectral_density
 
 GIB = 2**30
 AT_ONCE = 100  # images per gradient
+RECIPE_AT_ONCE = 25  # of the recipe, whose every image takes 60 MiB
 
 
 class Clock:
@@ -24,7 +27,7 @@ class Clock:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.rows: list[dict[str, object]] = []
+        self.rows: list[dict[str, Any]] = []
 
     def __call__(self, name: str, work: Callable[[], object]) -> object:
         """The result of a work."""
@@ -36,7 +39,7 @@ class Clock:
         return found[0]
 
 
-def large(n: int, sparsity: float, memory: float, device: str) -> tuple[list[dict[str, object]], str]:
+def large(n: int, sparsity: float, memory: float, device: str) -> tuple[list[dict[str, Any]], str]:
     """Rows with all numbers, and a table of them."""
     images = cifar10(n)
     problem, masks = resnet20(n, 1 - sparsity, device, images=images)
@@ -51,9 +54,6 @@ def large(n: int, sparsity: float, memory: float, device: str) -> tuple[list[dic
     assert isinstance(result, NtkResult)
     assert isinstance(pairs, NtkTop)
     clock("the same 20 eigenvectors from its kernel", lambda: eigenvectors(result.kernel, 20))
-    shown = [
-        f"{value:.2e} ({residual:.0e})" for value, residual in zip(pairs.eigenvalues, pairs.residuals, strict=True)
-    ]
     checks: dict[str, object] = {
         "gradient_seconds": gradient,
         "products": pairs.matvecs,
@@ -62,32 +62,59 @@ def large(n: int, sparsity: float, memory: float, device: str) -> tuple[list[dic
         "residuals": pairs.residuals.tolist(),
         "error": float((pairs.eigenvalues - result.eigenvalues[:20]).abs().max() / result.eigenvalues[0]),
     }
+    jacobian = 4 * len(result.kernel) * sum(mask.numel() for mask in masks.values())
+    if jacobian <= memory * GIB:
+        ((x, _),) = problem.batches
+        recipe = clock(
+            f"torch.func: vmap(jacrev), {RECIPE_AT_ONCE} images at once",
+            lambda: by_torch_func(problem.model, x, masks, RECIPE_AT_ONCE),
+        )
+        assert isinstance(recipe, Tensor)
+        checks["recipe_error"] = float((recipe - result.kernel).norm() / result.kernel.norm())
     what = "random images" if images is None else "images of CIFAR-10"
     lines = [
         f"N={n} {what}, C=10, {sparsity:.0%} of the weights removed, a budget of {memory:g} GiB; a unit, in batches of "
         f"{AT_ONCE}, is {gradient:.1f} s:",
         "",
+        *table(clock.rows, gradient),
+        "",
+        told([row["seconds"] for row in clock.rows], checks),
+    ]
+    return [*clock.rows, checks], "\n".join(lines)
+
+
+def table(rows: list[dict[str, Any]], gradient: float) -> list[str]:
+    """What each work took; a gradient takes so many seconds."""
+    lines = [
         "| | seconds | units | planned, GiB | held by the process until then, GiB |",
         "|---|---|---|---|---|",
     ]
-    spent = []
-    for row in clock.rows:
-        taken, plan, most = row["seconds"], row["planned_bytes"], row["held_bytes"]
-        assert isinstance(taken, float)
-        assert isinstance(most, int)
-        spent.append(taken)
-        planned = f"{plan / GIB:.2f}" if isinstance(plan, int) else ""
-        lines.append(f"| {row['work']} | {taken:.0f} | {taken / gradient:.1f} | {planned} | {most / GIB:.2f} |")
-    one, top, whole, vectors = spent
-    lines += [
-        "",
+    for row in rows:
+        planned = "" if row["planned_bytes"] is None else f"{row['planned_bytes'] / GIB:.2f}"
+        taken, held = row["seconds"], row["held_bytes"] / GIB
+        lines.append(f"| {row['work']} | {taken:.0f} | {taken / gradient:.1f} | {planned} | {held:.2f} |")
+    return lines
+
+
+def told(spent: list[Any], checks: dict[str, Any]) -> str:
+    """The ratios of the times, and how good the pairs are."""
+    one, top, whole, vectors, *recipe = spent
+    shown = ", ".join(f"{v:.2e} ({r:.0e})" for v, r in zip(checks["eigenvalues"], checks["residuals"], strict=True))
+    said = (
         f"`ntk_top` takes {top / one:.2f} times as long as the Jacobian and one product; `ntk` {whole / top:.1f} times "
         f"as long as `ntk_top`, and with the eigenvectors {(whole + vectors) / top:.1f} times. "
-        f"`ntk_top` made {pairs.matvecs} products with a vector; converged: {pairs.converged}; its eigenvalues differ "
-        f"from those of `ntk` by at most {checks['error']:.0e} of the largest. Eigenvalues (residuals): "
-        f"{', '.join(shown)}.",
-    ]
-    return [*clock.rows, checks], "\n".join(lines)
+    )
+    if recipe:
+        said += (
+            f"The recipe, which forms all columns and stops at the kernel, takes {recipe[0] / whole:.1f} times as long "
+            f"as `ntk` and {recipe[0] / top:.1f} times as long as `ntk_top`; its kernel differs from that of `ntk` by "
+            f"{checks['recipe_error']:.0e} of its norm. "
+        )
+    return said + (
+        f"`ntk_top` made {checks['products']} products with a vector; converged: {checks['converged']}; its "
+        f"eigenvalues differ from those of `ntk` by at most {checks['error']:.0e} of the largest. Eigenvalues "
+        f"(residuals): {shown}."
+    )
 
 
 def eigenvectors(kernel: Tensor, k: int) -> object:

@@ -13,16 +13,30 @@ from torch.func import functional_call, jacrev, vmap
 import pruneviz as pv
 
 
-def by_torch_func(model: nn.Module, x: Tensor, masks: pv.Masks) -> Tensor:
-    """The recipe of PyTorch's own tutorial: per-example Jacobians of a functional model, all columns, then masks."""
+def by_torch_func(model: nn.Module, x: Tensor, masks: pv.Masks, at_once: int | None = None) -> Tensor:
+    """The recipe of PyTorch's own tutorial: per-example Jacobians of a functional model, all columns, then masks.
+
+    With `at_once`, so many examples at a time, and their rows are put into one matrix.
+    """
     weights = {n: p.detach() for n, p in model.named_parameters() if n in masks}
     model.eval()
 
     def one(values: dict[str, Tensor], example: Tensor) -> Tensor:
         return functional_call(model, values, (example.unsqueeze(0),)).squeeze(0)
 
-    found = vmap(jacrev(one), (None, 0))({n: w * masks[n] for n, w in weights.items()}, x)
-    return gram(torch.cat([(found[n] * masks[n]).flatten(2) for n in weights], 2))
+    def rows(part: Tensor) -> Tensor:
+        found = vmap(jacrev(one), (None, 0))({n: w * masks[n] for n, w in weights.items()}, part)
+        return torch.cat([(found[n] * masks[n]).flatten(2) for n in weights], 2).detach()
+
+    if at_once is None:
+        return gram(rows(x))
+    parts = iter(x.split(at_once))
+    first = rows(next(parts))
+    whole = first.new_empty(len(x), *first.shape[1:])
+    whole[: len(first)] = first
+    for i, part in enumerate(parts, 1):
+        whole[i * at_once : i * at_once + len(part)] = rows(part)
+    return gram(whole)
 
 
 def by_hooks(model: nn.Module, x: Tensor, masks: pv.Masks) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from probes import exponent
 from probes_case import resnet20, unit
 from probes_large import eigenvectors
-from probes_recipes import RECIPES
+from probes_recipes import RECIPES, by_torch_func
 from test_ntk import of_model, random, same
 
 import pruneviz as pv
@@ -25,6 +25,13 @@ def test_each_recipe_gives_the_kernel_of_the_masked_network(name):
     before = {key: value.clone() for key, value in model.state_dict().items()}
     same(RECIPES[name](model, problem.batches[0][0], masks), ntk(problem, masks).kernel, rtol=1e-10)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_the_recipe_in_parts_gives_the_same_kernel():
+    problem, masks = resnet20(5, 0.05, "cpu")
+    x = problem.batches[0][0]
+    whole = by_torch_func(problem.model, x, masks)
+    same(by_torch_func(problem.model, x, masks, at_once=2), whole, rtol=1e-5)
 
 
 def test_the_unit_leaves_the_network_that_is_measured_as_it_is():
