@@ -44,6 +44,8 @@ FINDINGS = """() => {
   for (const picture of article.querySelectorAll("svg[role=img]:not([aria-hidden=true])"))
     if (!picture.getAttribute("aria-label") && !picture.getAttribute("aria-labelledby"))
       found.push(`a picture without a name: ${short(picture)}`);
+  for (const early of document.querySelectorAll("[tabindex]"))
+    if (early.tabIndex > 0) found.push(`out of the order of the page for the Tab key: ${short(early)}`);
   for (const math of document.querySelectorAll("span.math, div.math"))
     if (!math.querySelector("mjx-container")) found.push(`not typeset: ${math.textContent.slice(0, 60)}`);
   for (const wrong of document.querySelectorAll("mjx-merror")) found.push(`wrong mathematics: ${wrong.textContent}`);

@@ -23,6 +23,34 @@ def pages_with_widgets() -> list[Path]:
     return [path for path in found if "data-pv-widget=" in path.read_text(encoding="utf-8")]
 
 
+# Where the Tab key must stop in a widget, in this order; of a group of radio buttons it is at the chosen one.
+STOPS = """(widget) => {
+  const able = "a[href], button, input, select, summary, [tabindex='0']";
+  const group = (node) => [...widget.querySelectorAll(`input[type=radio][name="${node.name}"]`)];
+  const isStop = (node) => !node.disabled && node.tabIndex >= 0 && node.checkVisibility() &&
+    (node.type !== "radio" || node.checked || (!group(node).some((one) => one.checked) && group(node)[0] === node));
+  window.stops = [...widget.querySelectorAll(able)].filter(isStop);
+  widget.tabIndex = -1;
+  widget.focus();
+  const box = (node) => (node.closest("label") || node).getBoundingClientRect();
+  const back = window.stops.slice(1).filter((node, i) => {
+    const before = box(window.stops[i]);
+    return box(node).bottom <= before.top && box(node).left < before.right;
+  });
+  return { count: window.stops.length, back: back.map((node) => node.outerHTML.slice(0, 120)) };
+}"""
+# Where a stop is drawn, with room for its outline, once it is in sight.
+BOX = """(index) => {
+  const node = window.stops[index];
+  const shown = node.closest("label") || node;
+  shown.scrollIntoView({ block: "center", behavior: "instant" });
+  const box = shown.getBoundingClientRect();
+  return { x: Math.max(0, box.left - 8), y: box.top - 8, width: box.width + 16, height: box.height + 16 };
+}"""
+# The place of what has the focus among the stops, and what it is.
+FOCUSED = "() => [window.stops.indexOf(document.activeElement), document.activeElement.outerHTML.slice(0, 120)]"
+
+
 every = pytest.mark.parametrize("path", pages_with_widgets(), ids=lambda path: path.stem)
 
 
@@ -132,3 +160,21 @@ def test_a_link_brings_a_view_back(page: Page, path: Path) -> None:
                 assert seen(again) == chosen
                 break
         break  # the link of the first one; that several share an address is tested with the widgets
+
+
+@every
+def test_tab_goes_through_every_control_in_reading_order_and_on(page: Page, path: Path) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    for widget in widgets_of(page, path):
+        stops = widget.evaluate(STOPS)
+        assert stops["count"] >= 2
+        assert stops["back"] == [], "the focus would jump back"
+        for expected in range(stops["count"]):
+            box = page.evaluate(BOX, expected)
+            before = page.screenshot(clip=box)
+            page.keyboard.press("Tab")
+            place, node = page.evaluate(FOCUSED)
+            assert place == expected, node
+            assert page.screenshot(clip=box) != before, f"nobody sees that it has the focus: {node}"
+        page.keyboard.press("Tab")
+        assert page.evaluate(FOCUSED)[0] == -1, "the focus is caught in the widget"
