@@ -21,6 +21,7 @@ from charts import (
     table,
     value_at,
 )
+from front_end import start
 
 import pruneviz as pv
 from pruneviz.widgets import bundle, page
@@ -383,27 +384,6 @@ def test_a_list_may_be_empty_in_a_link(page: Page, address: str) -> None:
 
 # In a notebook ----------------------------------------------------------------------------------------------
 
-LIVE = """async ([source, state]) => {
-  const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-  const { render } = (await import(address)).default;
-  const values = { ...state };
-  const listeners = [];
-  window.saved = [];
-  window.model = {
-    get: name => values[name],
-    set(name, value) {
-      values[name] = value;
-      listeners.filter(([event]) => event === `change:${name}`).forEach(([, f]) => f());
-    },
-    on: (event, f) => listeners.push([event, f]),
-    off(event, f) { listeners.splice(listeners.findIndex(([e, g]) => e === event && g === f), 1); },
-    save_changes() { window.saved.push({ ...values, data: null }); },
-  };
-  window.listening = () => listeners.length;
-  const el = document.body.appendChild(document.createElement("div"));
-  window.cleanup = render({ model: window.model, el });
-}"""
-
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_notebooks_module_draws_the_same(
@@ -420,7 +400,7 @@ def test_the_notebooks_module_draws_the_same(
     )
     page.add_style_tag(content=bundle.style((kind,)))
     state = {name: getattr(live, name) for name in live.state}
-    page.evaluate(LIVE, [str(live._esm), {"data": live.data, "status": "", **state}])
+    start(page, live, live.data, **state)
     assert picture(page, kind) == expected
     root(page, kind).locator("button.pv-chart-key").first.click()
     key = {"accuracy": "methods", "sanity": "ablations", "cost": "methods"}[kind]

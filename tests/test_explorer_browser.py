@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from explorer import METHODS, SWEEP, THIN, choose, first, shown
+from front_end import start
 from torch import nn
 
 import pruneviz as pv
@@ -152,51 +153,34 @@ def test_a_large_layer_is_drawn_as_densities(page: Page, tmp_path: Path) -> None
     assert "the stronger, the more is kept" in first(page).locator(".pv-legend").inner_text()
 
 
-# The module as a notebook uses it, against a model with binary levels.
-LIVE = """async ([source, state, levels, missing]) => {
-  const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-  const { render } = (await import(address)).default;
+# The levels of each method as a kernel sends them, in bytes; one method's come later. Keys that escape are counted.
+BYTES = """([levels, missing]) => {
   const bytes = text => new DataView(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
-  const withLevels = without => ({
-    ...state.data,
-    methods: state.data.methods.map(m => ({ ...m, levels: m.id === without ? null : bytes(levels[m.id]) })),
+  const withLevels = (data, without) => ({
+    ...data,
+    methods: data.methods.map(m => ({ ...m, levels: m.id === without ? null : bytes(levels[m.id]) })),
   });
-  const values = { ...state, data: withLevels(missing) };
-  const listeners = [];
-  window.saved = [];
-  window.model = {
-    get: name => values[name],
-    set(name, value) {
-      values[name] = value;
-      listeners.filter(([event]) => event === `change:${name}`).forEach(([, f]) => f());
-    },
-    on: (event, f) => listeners.push([event, f]),
-    off(event, f) { listeners.splice(listeners.findIndex(([e, g]) => e === event && g === f), 1); },
-    save_changes() { window.saved.push({ method: values.method, sparsity: values.sparsity, layer: values.layer }); },
-  };
-  window.arrive = () => window.model.set("data", withLevels(null));
-  window.listening = () => listeners.length;
+  window.revive = data => withLevels(data, missing);
+  window.arrive = () => window.model.set("data", withLevels(window.model.get("data"), null));
   window.escaped = 0;
   document.body.addEventListener("keydown", () => { window.escaped += 1; });
-  const el = document.body.appendChild(document.createElement("div"));
-  window.cleanup = render({ model: window.model, el });
 }"""
 
 
 @pytest.fixture
 def live(page: Page, explorer: MaskExplorer) -> Callable[[str], None]:
-    """Render the explorer's own module against a model with binary levels, as a kernel sends them."""
+    """Render the explorer's own module against a model with binary levels, all but those of one method."""
     explorer.html()  # all methods
     levels = {m: base64.b64encode(explorer._cuts.levels(m).tobytes()).decode() for m in METHODS}
     data = explorer._cuts.data("", lambda raw: None, METHODS)
 
-    def start(missing: str) -> None:
+    def started(missing: str) -> None:
         page.goto("about:blank")
         page.add_style_tag(content=bundle.style())
-        state = {"data": data, "method": "snip", "sparsity": 0.9, "layer": next(iter(explorer.scores)), "status": ""}
-        page.evaluate(LIVE, [str(explorer._esm), state, levels, missing])
+        page.evaluate(BYTES, [levels, missing])
+        start(page, explorer, data, method="snip", sparsity=0.9, layer=next(iter(explorer.scores)))
 
-    return start
+    return started
 
 
 def test_the_notebooks_module_counts_the_same(page: Page, live: Callable[[str], None], explorer: MaskExplorer) -> None:
