@@ -98,6 +98,19 @@ def test_random_scores_are_uniform_and_follow_their_seed_alone():
     assert float(first.max()) <= 1.0
 
 
+@pytest.mark.parametrize("name", ["lenet_300_100", "resnet20"])
+def test_random_scores_do_not_go_with_the_weights_that_the_same_seed_has_drawn(name):
+    """A cell has one seed for its network and its scorer; both generators start alike, and must not stay in step."""
+    for seed in range(3):
+        model = pv.models.create(name, input_shape=(3, 32, 32), classes=10, seed=seed)
+        problem = pv.Problem(model, [(torch.zeros(1, 3, 32, 32), torch.zeros(1, dtype=torch.long))])
+        for layer, s in pv.score("random", problem, seed=seed).items():
+            w = problem.weights[layer].detach().flatten()
+            for other in (w, w.abs(), w.roll(1), w.roll(-1)):
+                correlation = torch.corrcoef(torch.stack([s.flatten(), other]))[0, 1]
+                assert abs(correlation) < 4.5 / len(w) ** 0.5, layer
+
+
 def test_random_scores_are_the_same_in_every_precision():
     single, double = (networks.problem("mlp_relu", dtype=dtype) for dtype in (torch.float32, torch.float64))
     for name, s in pv.score("random", double).items():
