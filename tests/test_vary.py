@@ -80,6 +80,13 @@ def test_lists_may_be_texts_as_a_command_line_gives_them(text: dict[str, Any]) -
     assert pv.study.vary(GRID, **one) == pv.study.vary(GRID, **{k: [v] for k, v in one.items()})
 
 
+@pytest.mark.parametrize("text", ["0.98", 0.98, "[0.98]", ["0.98"], (0.98,)])
+def test_a_parameter_of_a_notebook_is_a_list(text: Any) -> None:
+    assert pv.study.as_list("sparsities", text, float) == [0.98]
+    with pytest.raises(pv.InputError, match="sparsities is empty"):
+        pv.study.as_list("sparsities", [])
+
+
 @pytest.mark.parametrize(
     ("asked", "says"),
     [

@@ -6,12 +6,13 @@ from pruneviz.study.ledger import not_run, read_published
 from pruneviz.study.origins import Place, finished, places
 from pruneviz.study.run import CellsFailed, compute
 from pruneviz.study.table import make_table, read_table, write_table
-from pruneviz.study.vary import vary
+from pruneviz.study.vary import as_list, vary
 
 __all__ = [
     "Cell",
     "CellsFailed",
     "Place",
+    "as_list",
     "compute",
     "finished",
     "make_table",

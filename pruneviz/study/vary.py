@@ -47,12 +47,12 @@ def vary(
     pruned = [cell for cell in varied if cell.scorer != DENSE]
     methods = list(dict.fromkeys(replace(cell, sparsity=0.0, seed=0) for cell in pruned))
     if scorers is not None:
-        asked = _listed("scorers", scorers, str)
+        asked = as_list("scorers", scorers, str)
         steps = given.get("schedule", METHOD)
         named = (cell for text in asked for cell in _named(str(text).strip(), methods, varied[0], steps))
         methods = list(dict.fromkeys(named))
-    fractions = [cell.sparsity for cell in pruned] if sparsities is None else _listed("sparsities", sparsities, float)
-    numbers = [cell.seed for cell in varied] if seeds is None else _listed("seeds", seeds, int)
+    fractions = [cell.sparsity for cell in pruned] if sparsities is None else as_list("sparsities", sparsities, float)
+    numbers = [cell.seed for cell in varied] if seeds is None else as_list("seeds", seeds, int)
     dense = list(dict.fromkeys(replace(cell, seed=0) for cell in varied if cell.scorer == DENSE))
     product = [
         replace(method, seed=seed, sparsity=sparsity)
@@ -63,8 +63,17 @@ def vary(
     return list(dict.fromkeys(product))
 
 
-def _listed(what: str, values: Any, kind: Callable[[str], Any]) -> list[Any]:
-    """The values as a list; texts are read as `kind`, or left, for the cell to refuse, where they are none."""
+def as_list(what: str, values: Any, kind: Callable[[str], Any] = str) -> list[Any]:
+    """A notebook's parameter as a list, which a command line gives as a text: "0.5,0.9", or "[0.5, 0.9]".
+
+    Args:
+        what: its name, for the error.
+        values: one value, several, or a text of them.
+        kind: what each text is read as; one that cannot be read stays a text, for others to refuse.
+
+    Raises:
+        InputError: an empty list.
+    """
     if isinstance(values, str):
         inner = re.sub(r"^\[(.*)\]$|^\((.*)\)$", r"\1\2", values.strip())
         values = [piece for piece in (piece.strip().strip("'\"") for piece in inner.split(",")) if piece]
