@@ -111,6 +111,12 @@ def connected(share: float) -> pv.EffectiveSparsity:
     return pv.EffectiveSparsity(1 - 100 / 1100, 1 - on / 1100, 100, on, 100 - on, counts, {})
 
 
+def connected_everywhere(share: float) -> pv.EffectiveSparsity:
+    counts = {name: LayerCounts(10, round(10 * share), 100) for name in LAYERS}
+    on = 3 * round(10 * share)
+    return pv.EffectiveSparsity(0.9, 1 - on / 300, 30, on, 30 - on, counts, {})
+
+
 def agreed(value: float) -> pv.Agreement:
     one = pv.LayerAgreement(value, value + 0.1, value / 2, None)
     per_layer = {name: pv.LayerAgreement(value / k, 0.9, value / (2 * k), None) for k, name in enumerate(LAYERS, 1)}
@@ -140,6 +146,7 @@ DRAWN: dict[str, tuple[Draw, Callable[[float], Any]]] = {
     "jacobian": (lambda given, **o: figures.singular_values(given, "jacobian", **o), signal),
     "hessian_spectrum": (figures.hessian_spectrum, hessian),
     "effective_sparsity": (figures.effective_sparsity, connected),
+    "effective_sparsity with all layers": (figures.effective_sparsity, connected_everywhere),
     "layer_agreement": (figures.layer_agreement, agreed),
 }
 #: Those that write labels elsewhere.

@@ -44,8 +44,9 @@ def effective_sparsity(given: EffectiveSparsity | Mapping[str, EffectiveSparsity
             ax.plot(share[:-1], range(len(layers)), "-", clip_on=False, label=name, **style)
             ax.plot(share[-1:], [len(layers)], clip_on=False, **style)
             gone = [row for row, (kept, _) in enumerate(counts) if not kept]
-            lost = lost or bool(gone)
-            ax.plot([0] * len(gone), gone, "x", color=mark.color, markersize=7, clip_on=False, zorder=4)
+            if gone:  # a line without points would widen the figure to its corner
+                ax.plot([0] * len(gone), gone, "x", color=mark.color, markersize=7, clip_on=False, zorder=4)
+                lost = True
         if lost:
             ax.plot([], [], "x", color=INK, markersize=7, label="nothing kept")
         total_below(ax, len(layers))

@@ -11,7 +11,7 @@ export function maskFigure() {
   const legend = h("p", { class: "pv-legend" }, key("pv-key-on"), "kept ", key("pv-key-off"), words);
   const [across, down] = [h("span", { class: "pv-across" }), h("span", { class: "pv-down" })];
   const stage = h("div", { class: "pv-stage" }, across, down, h("div", { class: "pv-paper" }, canvas));
-  const caption = h("figcaption", {}, h("p", { class: "pv-layer-name" }, name, shape), kept, rows, legend);
+  const caption = h("figcaption", {}, h("p", { class: "pv-layer-name" }, name, " ", shape), kept, rows, legend);
   const element = h("figure", { class: "pv-picture" }, caption, stage);
   let last = null;
   let sight = null;
@@ -40,7 +40,7 @@ export function maskFigure() {
   function update(layer, levels, n, index) {
     last = [layer, levels, index];
     write(name, layer.label);
-    write(shape, ` ${layer.shape.join(" × ")}`);
+    write(shape, layer.shape.join(" × "));
     write(kept, levels ? `${count(n)} of ${count(layer.size)} kept, ${density(n, layer.size)}` : "no mask");
     write(rows, levels ? outputs(layer, cutOff(levels, index, layer.shape)) : "");
     const seen = `Mask of ${layer.label}: ${kept.textContent}; ${rows.textContent}.`;
