@@ -51,7 +51,7 @@ class RigL(Dynamic):
         r"f(t) = \frac{\alpha}{2}\left(1 + \cos\frac{\pi t}{T}\right)",
         source="Evci et al. (2020), section 3 and algorithm 1",
         citation="evci2020rigl",
-        cost="one training; sparse hardware would pay for a dense gradient in one of `every` steps",
+        cost="one training; sparse hardware would pay for a dense gradient at each change of the mask",
         memory="the masks; here, where gradients are dense anyway, nothing more",
         options={
             "every": "steps between changes (default 100, the paper's)",
