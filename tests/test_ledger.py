@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import math
 import re
 from pathlib import Path
@@ -135,6 +136,25 @@ def test_a_mask_that_is_known_to_be_found_differently_is_said_to_be(table: pd.Da
     assert ["drawn anew" in text for text in rows["scoring"]] == [False, True, False]
     assert ["drawn anew" in text for text in rows["protocol"]] == [False, True, False]
     assert rows["scoring"].iloc[2] == ""
+
+
+def test_masks_that_empty_a_layer_are_counted_and_said(table: pd.DataFrame) -> None:
+    whole = pv.figures.ledger(table, published(number())).iloc[0]
+    assert whole["emptied"] == 0
+    assert "without a weight" not in whole["explanation"]
+    hurt = table.copy()
+    place = hurt.index[(hurt["scorer"] == "snip") & (hurt["seed"] == 0)]
+    counts = {
+        name: [0 if at == 1 else kept, total] for at, (name, (kept, total)) in enumerate(layers_of(hurt, place[0]))
+    }
+    hurt.loc[place, "layers"] = json.dumps(counts)
+    row = pv.figures.ledger(hurt, published(number())).iloc[0]
+    assert row["emptied"] == 1
+    assert f"In 1 of {row['n']} of our runs the mask leaves whole layers without a weight." in row["explanation"]
+
+
+def layers_of(table: pd.DataFrame, place: int) -> list[tuple[str, list[int]]]:
+    return list(json.loads(str(table.loc[place, "layers"])).items())
 
 
 def test_grasps_resnet_is_met_by_double_width_only() -> None:

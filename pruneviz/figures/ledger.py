@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ LEDGER_SETTING = ("paper", "dataset", "model", "recipe", "precision")
 _COLUMNS = [
     *("paper", "dataset", "model", "method", "sparsity", "published", "std", "runs", "trust", "source"),
     *("ours", "low", "high", "n", "difference", "recipe", "precision", "options", "protocol"),
-    *("protocol_source", "scoring", "explanation"),
+    *("protocol_source", "scoring", "emptied", "explanation"),
 ]
 
 
@@ -45,7 +46,8 @@ def ledger(table: pd.DataFrame, published: pd.DataFrame, *, level: float = 0.95)
         points. runs: how many are behind the published number, NaN if it does not say; n: how many are behind ours.
         low and high: Student's interval, NaN for n < 3. trust: "primary", "secondary" or "ocr". protocol: how our
         training differs, and protocol_source who says how theirs was; scoring: how their mask was found differently,
-        if it is known to be. explanation: what of the difference is explained, as far as it was measured.
+        if it is known to be. emptied: how many of our masks leave a layer without a weight. explanation: what of the
+        difference is explained, as far as it was measured.
 
     Raises:
         InputError: an accuracy that is not finite, a recipe that is not known, or a level that is none.
@@ -182,6 +184,7 @@ def _row(number: Mapping[Any, Any], runs: pd.DataFrame, level: float) -> dict[st
         "protocol": "; ".join(differences(number, first["recipe"])),
         "protocol_source": theirs.source if theirs else NOT_KNOWN,
         "scoring": scoring(number),
+        "emptied": sum(any(kept == 0 for kept, _ in json.loads(layers).values()) for layers in runs["layers"]),
     }
 
 
@@ -196,6 +199,8 @@ def _explanation(
     if abs(row["difference"]) <= half:
         said.append(f"Ours lies in the interval of the published mean, ± {half:.1f} by its own spread and n.")
     agrees = bool(said)
+    if row["emptied"]:
+        said.append(f"In {row['emptied']} of {row['n']} of our runs the mask leaves whole layers without a weight.")
     if row["n"] < LEAST_FOR_INTERVAL:
         said.append(f"With n = {row['n']}, chance may be a part of it.")
     theirs, epochs = protocol(number), RECIPES[row["recipe"]].epochs

@@ -71,6 +71,8 @@ _SCORING = {
         "grasp": "scored on weights that are drawn anew and not trained, with 25 images of each class; ours on the "
         "weights that are trained, with 10",
         "snip": "scored on one training batch, cropped and flipped; ours on 10 images of each class as they are",
+        "prospr": "scored on batches of 512 training images, cropped and flipped, with the first step's gradient taken "
+        "for a constant; ours on batches of 10 images of each class as they are, with nothing cut off",
         **dict.fromkeys(("rigl", "set", "dsr"), _START),
     }
 }
