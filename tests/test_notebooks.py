@@ -30,6 +30,10 @@ every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 inquiry = pytest.mark.parametrize("path", [p for p in NOTEBOOKS if not p.stem.startswith("diy")], ids=lambda p: p.stem)
 
 
+# What a page calls what it reads from a parameter, where that is not the list itself.
+ONE = {"scorers": ("scorer", "labelled"), "sparsities": ("sparsity",), "seeds": ("seed",)}
+
+
 def cells_of(path: Path, kind: str) -> list[NotebookNode]:
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
 
@@ -100,6 +104,26 @@ def test_visible_code_fits_the_column_of_the_page(path: Path) -> None:
     for cell in cells_of(path, "code"):
         if not HIDDEN & set(cell.metadata.get("tags", [])):
             assert max(map(len, cell.source.splitlines())) <= 72, cell.id
+
+
+@every
+def test_several_values_may_be_one_or_a_text_of_them(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `papermill -p` gives them: `-p sparsities 0.9 -p seeds 1`, or `-p seeds "[0, 1]"`."""
+    parameters, setup = (next(c for c in cells_of(path, "code") if c.id == name) for name in ("parameters", "setup"))
+    if "pv.study.vary(" in setup.source:
+        pytest.skip("it reads them by `vary`, which has tests of its own")
+    mpl.use("agg")
+    monkeypatch.chdir(path.parent)
+    for sparsities, seeds in ((0.9, 1), ("[0.9]", "[1]"), ([0.9], [1])):
+        scope: dict[str, Any] = {"display": lambda *shown: None, "__name__": "__main__"}
+        exec(parameters.source, scope)
+        asked = {"scorers": "snip", "sparsities": sparsities, "seeds": seeds}
+        asked = {name: value for name, value in asked.items() if name in scope}
+        scope |= asked
+        exec(compile(setup.source, f"{path.name}, cell setup", "exec"), scope)
+        read = {"scorers": "snip", "sparsities": 0.9, "seeds": 1}
+        for name in asked:
+            assert [read[name]] == scope[name] or any(scope.get(one) in (read[name], [read[name]]) for one in ONE[name])
 
 
 def wrong(solution: Any) -> Any:
