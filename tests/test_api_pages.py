@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
 from typing import Any
 
 import docstring_parser
@@ -59,6 +61,19 @@ def test_long_and_short_signatures_and_keywords() -> None:
     lines = call("f", long).splitlines()
     assert lines[0] == "f("
     assert lines[3:] == ["    *rest: int,", "    and_one_more: str,", ") -> None"]
+
+
+@pytest.mark.parametrize(("name", "obj"), ENTRIES, ids=[name for name, _ in ENTRIES])
+def test_every_signature_is_python(name: str, obj: Any) -> None:
+    """Or the page would not be rendered: a default may have a representation that is no expression."""
+    for signature in re.findall(r"```python\n\.?(\w+(?:\.\w+)*\(.*?)\n```", entry(name, obj), re.DOTALL):
+        ast.parse(f"def {signature.replace('.', '_', signature.split('(')[0].count('.'))}: ...")
+
+
+def test_a_default_that_is_a_type_or_a_function_is_shown_by_its_name() -> None:
+    def f(kind: type = str, by: object = len, text: str = "len") -> None: ...
+
+    assert call("f", f) == "f(kind: type = str, by: object = len, text: str = 'len') -> None"
 
 
 def test_properties_and_methods_of_a_class_are_listed() -> None:

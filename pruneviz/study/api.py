@@ -153,7 +153,10 @@ def call(name: str, obj: Any) -> str:
         if parameter.kind is parameter.KEYWORD_ONLY and not named:
             parameters.append("*")
         named = named or parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL)
-        parameters.append(str(parameter.replace(annotation=_as_written(parameter.annotation))))
+        default = parameter.default
+        if default is not parameter.empty and (inspect.isclass(default) or inspect.isroutine(default)):
+            default = _Raw(default.__name__)
+        parameters.append(str(parameter.replace(annotation=_as_written(parameter.annotation), default=default)))
     if signature.return_annotation is not signature.empty and not inspect.isclass(obj):
         result = f" -> {_as_written(signature.return_annotation)!r}"
     line = f"{name}({', '.join(parameters)}){result}"
@@ -161,7 +164,7 @@ def call(name: str, obj: Any) -> str:
 
 
 class _Raw(str):
-    """An annotation that is shown without quotes."""
+    """Text that is shown without quotes."""
 
     __slots__ = ()
 
