@@ -14,37 +14,17 @@ from typing import TYPE_CHECKING
 import nbformat
 import pytest
 from charts import PICTURE
+from test_live_kernel import CODE, EXPECTED
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-# The network waits as long as the file `wait` is there, so that there is something to cancel.
-CODE = """
-import time
-from pathlib import Path
-import pruneviz as pv
-
-def network(**keywords):
-    while Path("wait").exists():
-        time.sleep(0.02)
-    return pv.models.create("mlp", width=0.1, **keywords)
-
-shown = pv.widgets.live(
-    pv.widgets.Depth, networks={"mlp": network}, per_class=(2, 5, 1000), methods=("snip", "grasp"), sparsity=0.9
-)
-shown
-"""
 # What the picture must show, by the library without any widget.
-NORMS = """
-def norm(init, seed):
-    data = pv.data.load("digits")
-    model = network(input_shape=data.input_shape, classes=data.classes, init=init, seed=seed)
-    problem = pv.Problem(model, pv.data.scoring_batches(data, per_class=2, seed=seed))
-    return pv.gradient_flow(problem, pv.prune(problem, "snip", 0.9)).norm_squared
-
-[f"{norm(*setting):.3g}" for setting in (("kaiming_normal", 0), ("orthogonal", 0), ("orthogonal", 7))]
+NORMS = f"""
+{EXPECTED}
+[f"{{expected(seed, 2, init):.3g}}" for init, seed in (("kaiming_normal", 0), ("orthogonal", 0), ("orthogonal", 7))]
 """
 RUN_ALL = """async () => {
   const context = window.jupyterapp.shell.currentWidget.sessionContext;
@@ -52,12 +32,16 @@ RUN_ALL = """async () => {
   await context.session.kernel.info;
   await window.jupyterapp.commands.execute("notebook:run-all-cells");
 }"""
+# Another cell, as it were, while something is computed.
+TELL = """async (code) => {
+  await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({ code }).done;
+}"""
 SECONDS = 120
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """A server's address with its token, and the folder that it shows; its settings are nobody's."""
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a notebook on a server, with its token; the server's settings are nobody's."""
     folder = tmp_path_factory.mktemp("lab")
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
     notebook.cells = [nbformat.v4.new_code_cell(code.strip()) for code in (CODE, NORMS)]
@@ -75,7 +59,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
             stderr=log,
         )
     try:
-        yield address(server, folder), work
+        yield address(server, folder)
     finally:
         server.terminate()
         server.wait(30)
@@ -110,10 +94,9 @@ def says(view: Locator, text: str) -> None:
     view.get_by_text(text).first.wait_for()
 
 
-def test_controls_compute_anew_and_can_be_cancelled(page: Page, lab: tuple[str, Path]) -> None:
-    url, work = lab
+def test_controls_compute_anew_and_can_be_cancelled(page: Page, lab: str) -> None:
     page.set_default_timeout(SECONDS * 1000)
-    page.goto(url)
+    page.goto(lab)
     page.locator(".jp-Notebook .jp-CodeCell").nth(1).wait_for()
     page.wait_for_function("window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel")
     page.evaluate(RUN_ALL)
@@ -133,7 +116,7 @@ def test_controls_compute_anew_and_can_be_cancelled(page: Page, lab: tuple[str, 
 
     cancel = view.get_by_role("button", name="Cancel")
     assert cancel.is_disabled()
-    (work / "wait").touch()
+    page.evaluate(TELL, "gate.clear()")
     view.get_by_label("Seed").fill("7")
     view.get_by_label("Seed").press("Enter")
     says(view, "Making the network")
@@ -143,7 +126,7 @@ def test_controls_compute_anew_and_can_be_cancelled(page: Page, lab: tuple[str, 
     says(view, "Cancelled. Shown: mlp, orthogonal, 2 images per class, seed 0")
     assert (measured(view), picture(view)) == (expected[1], second)
 
-    (work / "wait").unlink()
+    page.evaluate(TELL, "gate.set()")
     view.get_by_role("button", name="Compute").click()
     says(view, "Shown: mlp, orthogonal, 2 images per class, seed 7")
     assert (measured(view), picture(view) != second) == (expected[2], True)

@@ -32,9 +32,9 @@ shown
 """
 # The same by the library alone.
 EXPECTED = """
-def expected(seed, per_class):
+def expected(seed, per_class, init="kaiming_normal"):
     data = pv.data.load("digits")
-    model = network(input_shape=data.input_shape, classes=data.classes, init="kaiming_normal", seed=seed)
+    model = network(input_shape=data.input_shape, classes=data.classes, init=init, seed=seed)
     problem = pv.Problem(model, pv.data.scoring_batches(data, per_class=per_class, seed=seed))
     return pv.gradient_flow(problem, pv.prune(problem, "snip", 0.9)).norm_squared
 """
