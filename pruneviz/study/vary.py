@@ -71,6 +71,9 @@ def as_list(what: str, values: Any, kind: Callable[[str], Any] = str) -> list[An
         values: one value, several, or a text of them.
         kind: what each text is read as; one that cannot be read stays a text, for others to refuse.
 
+    Returns:
+        The values in their order, at least one.
+
     Raises:
         InputError: an empty list.
     """
