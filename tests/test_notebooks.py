@@ -126,6 +126,23 @@ def test_several_values_may_be_one_or_a_text_of_them(path: Path, monkeypatch: py
             assert [read[name]] == scope[name] or any(scope.get(one) in (read[name], [read[name]]) for one in ONE[name])
 
 
+@every
+def test_a_sparsity_that_is_none_is_refused_before_anything_is_computed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters, setup = (next(c for c in cells_of(path, "code") if c.id == name) for name in ("parameters", "setup"))
+    if "pv.study.vary(" in setup.source or "sparsities = None" not in parameters.source:
+        pytest.skip("`vary` reads them, which has tests of its own, or there are none")
+    mpl.use("agg")
+    monkeypatch.chdir(path.parent)
+    for given in (90, "many"):
+        scope: dict[str, Any] = {"display": lambda *shown: None, "__name__": "__main__"}
+        exec(parameters.source, scope)
+        scope["sparsities"] = given
+        with pytest.raises(pv.InputError, match=f"sparsity .*{given}"):
+            exec(compile(setup.source, f"{path.name}, cell setup", "exec"), scope)
+
+
 def wrong(solution: Any) -> Any:
     """An answer of the same kind that is not the solution."""
     if isinstance(solution, bool):

@@ -82,7 +82,7 @@ def as_list(what: str, values: Any, kind: Callable[[str], Any] = str) -> list[An
         values = [piece for piece in (piece.strip().strip("'\"") for piece in inner.split(",")) if piece]
     listed = list(values) if isinstance(values, Iterable) else [values]
     if not listed:
-        raise InputError(f"{what} is empty; give at least one, or None for those of the grid")
+        raise InputError(f"{what} is empty; give at least one, or None for the usual ones")
     for index, value in enumerate(listed):
         with suppress(ValueError):
             listed[index] = kind(value) if isinstance(value, str) else value
