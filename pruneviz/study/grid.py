@@ -83,7 +83,11 @@ def _load(path: Path, where: str) -> Any:
 
 
 def _loader() -> Any:
-    """A safe loader that refuses keys that are there twice, and reads 1e-3 as the number it is in YAML 1.2."""
+    """A safe loader that refuses keys that are there twice, and reads 1e-3 as the number it is in YAML 1.2.
+
+    It raises nothing but a `yaml.YAMLError`, also for values such as 2024-13-45 or `!!bool x`, of which PyYAML raises
+    whatever comes.
+    """
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -98,6 +102,23 @@ def _loader() -> Any:
                         )
                     seen.add(key.value)
             return node
+
+        def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+            if not isinstance(node, yaml.ScalarNode):
+                return super().construct_object(node, deep)
+            try:
+                value = super().construct_object(node, deep)
+                if isinstance(value, int):
+                    float(value)  # what is too long for a float can be neither compared with one nor, longer, shown
+            except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
+                kind = node.tag.rpartition(":")[2]
+                raise yaml.constructor.ConstructorError(
+                    None,
+                    None,
+                    f"{node.value[:40]!r} is no {kind} that can be read; a text is in quotes",
+                    node.start_mark,
+                ) from error
+            return value
 
     number = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
