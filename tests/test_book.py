@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -296,6 +297,18 @@ def test_a_changed_library_forgets_the_smoke_records(tmp_path: Path, monkeypatch
     monkeypatch.setattr(book, "_computing", lambda root: [*sources, changed])
     book._smoke_sweep(tmp_path, 1)
     assert calls == [0, 1, 0]
+
+
+def test_every_module_that_computing_a_record_imports_makes_the_smoke_records_old() -> None:
+    code = "import sys, pruneviz.study.run; print(*(n for n in sys.modules if n.partition('.')[0] == 'pruneviz'))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    hashed = {path.relative_to(ROOT) for path in book._computing(ROOT)}
+    modules = {name: Path(*name.split(".")) for name in done.stdout.split()}
+    assert {"pruneviz.study.scored", "pruneviz.study.cell", "pruneviz.models"} <= modules.keys()
+    for name, path in modules.items():
+        assert path.with_suffix(".py") in hashed or path / "__init__.py" in hashed, name
+    assert hashed.isdisjoint(map(Path, ("pruneviz/figures/rank.py", "pruneviz/widgets/page.py", "pruneviz/cli.py")))
+    assert Path("pruneviz/study/pages.py") not in hashed
 
 
 # The site that was built ------------------------------------------------------------------------------------

@@ -37,6 +37,10 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _GRAPH = Path(__file__).with_name("book.smk")
 # Neither a notebook nor a page depends on them.
 _NOT_LIBRARY = {"__main__.py", "arguments.py", "cli.py", "study/book.py", "study/book.smk", "study/notebook.py"}
+# No number of a record depends on them.
+_SHOWING = {"figures", "widgets", "__main__.py", "arguments.py", "cli.py"} | {
+    f"study/{name}.py" for name in ("api", "archive", "book", "notebook", "pages")
+}
 
 
 def build(root: Path | str = ".", jobs: int | None = None) -> Path:
@@ -212,13 +216,16 @@ def _smoke_sweep(root: Path, cores: int) -> None:
 
 
 def _computing(root: Path) -> list[Path]:
-    """The files that a record depends on beside its cell: the floors below the study, and the versions."""
-    rooms = ("", "models", "scorers", "probes", "baselines")
-    files = [path for room in rooms for path in sorted((_PACKAGE / room).glob("*.py"))]
-    files = [path for path in files if path.name not in ("__init__.py", "__main__.py", "arguments.py", "cli.py")]
-    files += [_PACKAGE / "study" / name for name in ("run.py", "record.py", "table.py")]
+    """The files that a record depends on beside its cell: the library without what only shows results; the versions."""
+    files = [path for path in sorted(_PACKAGE.rglob("*.py")) if not _SHOWING & _names(path)]
     versions = root / "requirements.lock"
     return [*files, versions] if versions.is_file() else files
+
+
+def _names(path: Path) -> set[str]:
+    """The path of a file of the library, and those of the folders around it, relative to the library."""
+    inside = path.relative_to(_PACKAGE)
+    return {inside.as_posix(), *(folder.as_posix() for folder in inside.parents)}
 
 
 @contextmanager
