@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from pruneviz.study import record, sweep, worker
+from pruneviz.study import record, run, sweep, worker
 from pruneviz.study.cell import Cell
 from pruneviz.study.locks import hold
 
@@ -82,6 +82,51 @@ def test_bad_input_of_another_shard_is_left_to_its_own_process(
     assert worker.main(plan["plan"], 2) == 2
     assert "'nobody_has_this' is not known to the processes of the sweep" in Path(plan["refusal"]).read_text()
     assert "Traceback" not in capsys.readouterr().err
+
+
+def break_training(patch: pytest.MonkeyPatch, error: Exception) -> list[int]:
+    """Let training with seed 0 raise; returns the list of the seeds that it is called with."""
+    train, seeds = run.train, []
+
+    def broken(*arguments: Any, seed: int, **options: Any) -> Any:
+        seeds.append(seed)
+        if seed == 0:
+            raise error
+        return train(*arguments, seed=seed, **options)
+
+    patch.setattr(run, "train", broken)
+    return seeds
+
+
+def test_a_gpu_that_is_lost_ends_the_process_and_fails_no_cell(
+    plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = torch.AcceleratorError("CUDA error: device-side assert triggered\nCUDA kernel errors might be reported")
+    seeds = break_training(monkeypatch, lost)
+    assert worker.main(plan["plan"], 1) == 2
+    assert seeds == [0]
+    assert ended(plan) == []
+    assert not list(Path(plan["store"]).glob("*.error"))
+    assert capsys.readouterr().err == (
+        f"pruneviz: error: the GPU does no more work for this process since {CELLS[2].label}: CUDA error: device-side "
+        "assert triggered; the cells left are not failed but missing, and the same command computes them\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "full",
+    [torch.OutOfMemoryError("CUDA out of memory."), torch.AcceleratorError("CUDA error: out of memory\nmore")],
+    ids=["allocator", "driver"],
+)
+def test_a_gpu_that_is_full_fails_the_cell_that_needs_too_much(
+    full: Exception, plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_TAKES_MORE_SECONDS", 0.0)
+    assert break_training(monkeypatch, full) == []
+    assert worker.main(plan["plan"], 1) == 0
+    store = Path(plan["store"])
+    assert [path.stem for path in store.glob("*.error")] == [CELLS[2].hash]
+    assert [path.stem for path in store.glob("*.json")] == [CELLS[3].hash]
 
 
 @pytest.mark.parametrize("finished", [True, False])

@@ -30,6 +30,7 @@ from pruneviz.recipe import RECIPES
 from pruneviz.study import record
 from pruneviz.study.cell import DENSE, Cell, shards
 from pruneviz.study.environment import describe
+from pruneviz.study.faults import LostDevice, MissingData, is_lost
 from pruneviz.study.locks import hold
 from pruneviz.study.scored import Costs, Scored, provenance, scorer_options, untrained
 from pruneviz.train import train
@@ -77,7 +78,7 @@ def compute(
     Raises:
         CellsFailed: after all the others are done, if any cell raised; see `<store>/<hash>.error`.
         InputError: if a data set is missing.
-        OSError: if the store cannot be written.
+        OSError: if the store cannot be written, or the GPU does no more work for this process.
     """
     failed = [o for o in outcomes(cells, store, device=device, progress=progress) if o.error is not None]
     if failed:
@@ -135,16 +136,14 @@ def _run(cell: Cell, store: Path, bench: _Bench) -> Outcome:
     except (OSError, MissingData):
         raise  # not this cell's fault: no other cell could do better
     except Exception as error:
+        if is_lost(error):
+            raise LostDevice(cell, error) from error
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         text = f"{cell.label}: {reason}\n{cell.as_dict()}\n\n{traceback.format_exc()}"
         write_atomically(record.error_path(store, cell.hash), text.encode())
         return Outcome(cell, error=reason)
     record.write(store, measured)
     return Outcome(cell, record=measured)
-
-
-class MissingData(InputError):
-    """A data set that is missing or damaged: a fault of the machine, not of a cell."""
 
 
 class _Bench:

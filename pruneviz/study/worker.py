@@ -4,7 +4,8 @@ A process that was quick goes on with shards that nobody has begun, for most of 
 graph then finds that they have ended.
 
 Exit status 0: the shard was gone through; cells that raised have left their `.error`. 2: bad input, which the sweep
-finds in the plan's `refusal`, or a store that cannot be written. 75: the sweep that started this worker is gone.
+finds in the plan's `refusal`, a store that cannot be written, or a GPU that does no more work for this process.
+75: the sweep that started this worker is gone.
 """
 
 from __future__ import annotations
