@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from pruneviz.errors import InputError
 
@@ -66,7 +66,11 @@ class StreamedImages:
         return torch.cat(parts) if parts else torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
 
     def split(self, batch_size: int) -> Iterator[Tensor]:
-        """All images in their order, in batches, decoded ahead of their use."""
+        """All images in their order, in batches, decoded ahead of their use.
+
+        Raises:
+            InputError: when a batch is due in which a file is no image; so do the other ways to decode.
+        """
         return self._decode([(file, None) for file in self.files], batch_size)
 
     def augmented(self, order: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -88,15 +92,31 @@ class StreamedImages:
             _Decoder(items, self.size, self.resize),
             batch_size=batch_size,
             num_workers=min(threads, batches) if threads > 1 and batches > 1 else 0,
+            collate_fn=_collated,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # or it draws from the global one
         )
         for batch in loader:
+            if isinstance(batch, InputError):
+                raise batch
             yield batch.to(self.device, non_blocking=True)
 
 
-class _Decoder(Dataset[Tensor]):
-    """Files, each with the seed of its augmentation or None, as (3, size, size) uint8."""
+def _collated(images: list[Tensor | InputError]) -> Tensor | InputError:
+    """The images as one batch, or the first error among them."""
+    errors = [image for image in images if isinstance(image, InputError)]
+    if errors:
+        return errors[0]
+    batch: Tensor = default_collate(images)
+    return batch
+
+
+class _Decoder(Dataset[Tensor | InputError]):
+    """Files, each with the seed of its augmentation or None, as (3, size, size) uint8.
+
+    A file that cannot be read is an error in the place of its image: one that a process of its own raises would arrive
+    with its traceback as its message.
+    """
 
     def __init__(self, items: list[tuple[str, int | None]], size: int, resize: int) -> None:
         self.items, self.size, self.resize = items, size, resize
@@ -104,15 +124,15 @@ class _Decoder(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> Tensor | InputError:
         from PIL import Image
 
         file, seed = self.items[index]
         try:
             with Image.open(file) as opened:
                 image = opened.convert("RGB")
-        except OSError as error:  # also what Pillow raises for files that are no images
-            raise InputError(f"image {file!r} cannot be read: {' '.join(str(error).split())}") from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as Pillow has it for damage
+            return InputError(f"image {file!r} cannot be read: {' '.join(str(error).split())}")
         bilinear = Image.Resampling.BILINEAR
         if seed is None:
             shorter = min(image.size)

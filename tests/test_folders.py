@@ -258,6 +258,49 @@ def test_an_epoch_of_a_stream_follows_its_generator_alone(
     assert {image.numpy().tobytes(): int(label) for image, label in zip(plain, labels, strict=True)} == whole
 
 
+def cut_off(file: Path) -> None:
+    save(file, 7)
+    file.write_bytes(file.read_bytes()[:-40])
+
+
+def chunk_in_a_chunk(file: Path) -> None:
+    """The first chunk of pixels says that it has four bytes, so that the next one starts among the others."""
+    save(file, 7)
+    content = file.read_bytes()
+    file.write_bytes(content[:33] + bytes([0, 0, 0, 4]) + content[37:])
+
+
+@pytest.mark.parametrize(
+    ("damage", "name", "reason"),
+    [
+        (cut_off, "a.png", "truncated"),
+        (chunk_in_a_chunk, "a.png", "broken PNG file"),
+        (lambda file: file.write_bytes(b"P6\n4 four\n255\n" + bytes(48)), "a.ppm", "four"),
+        (lambda file: file.write_bytes(b"P6\n90000 90000\n255\n" + bytes(48)), "a.ppm", "exceeds limit"),
+        (lambda file: file.write_bytes(b"no image"), "a.jpg", "cannot identify"),
+    ],
+    ids=["OSError", "SyntaxError", "ValueError", "DecompressionBombError", "UnidentifiedImageError"],
+)
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_damaged_image_is_one_line_that_names_its_file_whichever_process_decodes(
+    damage: Callable[[Path], object],
+    name: str,
+    reason: str,
+    number: int,
+    tmp_path: Path,
+    threads: Callable[[int], None],
+) -> None:
+    threads(number)
+    file = tree(tmp_path, "pics", each=2) / "train" / "n02" / name
+    damage(file)
+    streamed = data.load("stream:pics:16", root=tmp_path, validation=0)
+    with pytest.raises(InputError, match=reason) as caught:
+        list(streamed.epoch(2, torch.Generator(), augmented=True))
+    assert str(caught.value).startswith(f"image {str(file)!r} cannot be read: ")
+    assert "\n" not in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
 def test_an_epoch_in_memory_is_one_permutation_of_augmented_images() -> None:
     digits = data.load("digits")
     generator, twin = (torch.Generator().manual_seed(4) for _ in range(2))
