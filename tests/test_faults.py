@@ -15,12 +15,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 import torch
 
 from pruneviz import data, files
-from pruneviz.study import environment, record, run
+from pruneviz.study import environment, failures, locks, record, run
 from pruneviz.study.cell import Cell
 from pruneviz.study.leftovers import clear_leftovers
 from pruneviz.study.run import compute
@@ -352,3 +353,27 @@ def test_two_machines_share_a_folder_that_each_sees_under_its_own_path(
         assert min(len(one), len(two)) >= len(CELLS) // 10  # and neither has only waited
     assert table_of(tmp_path / "export" / "store") == table_of(whole)
     assert not list((tmp_path / "export" / "store").glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("fate", ["failed", "killed"])
+def test_who_has_waited_for_a_cell_runs_it_only_if_it_did_not_fail_meanwhile(
+    fate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has the cell's lock until we wait for it; the error of an earlier sweep says nothing."""
+    store, cell = record.open_store(tmp_path / "store"), CELLS[0]
+    failures.keep(store, cell, RuntimeError("of an earlier sweep"))
+
+    def hold(path: Path, *, wait: bool = False) -> IO[Any] | None:
+        if wait and fate == "failed":
+            failures.keep(store, cell, RuntimeError("on purpose"))
+        return locks.hold(path) if wait else None
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("run again")
+
+    monkeypatch.setattr(run, "hold", hold)
+    monkeypatch.setattr(run, "train", broken)
+    (outcome,) = run.outcomes([cell], store, device="cpu", progress=False)
+    expected = "RuntimeError: on purpose" if fate == "failed" else "RuntimeError: run again"
+    assert outcome.error == expected
+    assert status([cell], store).errors == {cell.hash: f"{cell.label}: {expected}"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
@@ -22,7 +21,6 @@ from pruneviz.allocate import allocate
 from pruneviz.data import ImageData, load
 from pruneviz.device import pick_device
 from pruneviz.errors import InputError
-from pruneviz.files import write_atomically
 from pruneviz.flops import Counts, ForwardFlops, forward_flops, training_flops
 from pruneviz.masks import Masks
 from pruneviz.probes import gradient_flow
@@ -30,7 +28,7 @@ from pruneviz.recipe import RECIPES
 from pruneviz.study import record
 from pruneviz.study.cell import DENSE, Cell, shards
 from pruneviz.study.environment import describe
-from pruneviz.study.faults import LostDevice, MissingData, is_lost
+from pruneviz.study.failures import LostDevice, MissingData, Version, is_lost, keep, kept_since, version
 from pruneviz.study.locks import hold
 from pruneviz.study.scored import Costs, Scored, provenance, scorer_options, untrained
 from pruneviz.train import train
@@ -99,23 +97,24 @@ def outcomes(
         for shard in shards(list(cells)):
             bench = _Bench(shard[0], place, progress)
             # First what is free, then what another process was busy with: by then it is done, or given up.
-            waiting: list[Cell] = []
+            waiting: dict[Cell, Version] = {}
             for cell in shard:
                 bar.set_description(cell.label)
-                outcome = _attempt(cell, folder, bench, wait=False)
+                before = version(folder, cell)
+                outcome = _attempt(cell, folder, bench, before, wait=False)
                 if outcome is None:
-                    waiting.append(cell)
+                    waiting[cell] = before
                     continue
                 bar.update()
                 yield outcome
-            for cell in waiting:
+            for cell, before in waiting.items():
                 bar.set_description(f"{cell.label}: waiting for another process")
-                yield _attempt(cell, folder, bench, wait=True) or Outcome(cell)
+                yield _attempt(cell, folder, bench, before, wait=True) or Outcome(cell)
                 bar.update()
 
 
-def _attempt(cell: Cell, store: Path, bench: _Bench, *, wait: bool) -> Outcome | None:
-    """Run a cell unless it is done; None if another process is at it and we do not wait."""
+def _attempt(cell: Cell, store: Path, bench: _Bench, before: Version, *, wait: bool) -> Outcome | None:
+    """Run a cell unless it is done, or failed since `before`; None if another process is at it and we do not wait."""
     if record.is_done(store, cell):
         return Outcome(cell)
     path = store / ".sweep" / "locks" / cell.hash
@@ -125,8 +124,12 @@ def _attempt(cell: Cell, store: Path, bench: _Bench, *, wait: bool) -> Outcome |
     if lock is None:
         return None
     with lock:
-        outcome = Outcome(cell) if record.is_done(store, cell) else _run(cell, store, bench)
-        path.unlink(missing_ok=True)  # who waits for it finds the record
+        reason = kept_since(store, cell, before)
+        if reason is not None or record.is_done(store, cell):
+            outcome = Outcome(cell, error=reason)
+        else:
+            outcome = _run(cell, store, bench)
+        path.unlink(missing_ok=True)  # who waits for it finds the record, or the error
         return outcome
 
 
@@ -138,10 +141,7 @@ def _run(cell: Cell, store: Path, bench: _Bench) -> Outcome:
     except Exception as error:
         if is_lost(error):
             raise LostDevice(cell, error) from error
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        text = f"{cell.label}: {reason}\n{cell.as_dict()}\n\n{traceback.format_exc()}"
-        write_atomically(record.error_path(store, cell.hash), text.encode())
-        return Outcome(cell, error=reason)
+        return Outcome(cell, error=keep(store, cell, error))
     record.write(store, measured)
     return Outcome(cell, record=measured)
 
