@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -31,6 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except (InputError, OSError) as error:
         say(f"error: {' '.join(str(error).split())}")
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or _MEMORY.search(str(error))):
+            raise
+        asked = _AMOUNT.search(str(error))
+        say(
+            f"error: there is no memory for {f'another {asked[1]}' if asked else 'more'}; lower the width, the images "
+            "per class or the batches, or run fewer jobs at once"
+        )
         return 2
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get(options.command, "sweep")
@@ -191,5 +201,8 @@ _RUN: dict[str, Callable[[argparse.Namespace], int]] = {
     "notebooks": _notebooks,
     "book": _book,
 }
+# What PyTorch says on a CPU and on a GPU, and of sizes beyond what any machine can count.
+_MEMORY = re.compile(r"allocate memory|not enough memory|out of memory|ALLOC_FAILED|size calculation overflowed", re.I)
+_AMOUNT = re.compile(r"tried to allocate ([\d.]+ \w+)", re.I)
 _RESUMED = ("sweep", "notebooks", "book")  # what they have finished is kept
 _EXTRAS = {"notebooks": "book", "book": "book"}

@@ -132,6 +132,8 @@ def test_the_schedule_of_the_method_is_kept_as_what_it_is(monkeypatch: pytest.Mo
         ({"fraction": 1.5}, "fraction 1.5"),
         ({"fraction": 0}, "fraction 0"),
         ({"width": -1}, "width -1"),
+        ({"width": 1001}, "width 1001 is not accepted: give a number with 0 < width <= 1000"),
+        ({"width": 1e300}, "width 1e+300 is not accepted"),
         ({"per_class": 0}, "per_class 0"),
         ({"minimum": -1}, "minimum -1 is not accepted: give a whole number of at least 0"),
         ({"minimum": 1.0}, "minimum 1.0"),

@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 import pruneviz as pv
 from pruneviz import cli
@@ -327,6 +329,52 @@ def test_arguments_that_cannot_be_read_are_one_line_and_status_2(
     assert said.err.startswith("pruneviz: error: ")
     assert message in said.err
     assert said.err.endswith(f"(see `pruneviz{' ' + arguments[0] if len(arguments) > 1 else ''} --help`)\n")
+
+
+def fails(error: Exception) -> Callable[[object], int]:
+    def fail(_: object) -> int:
+        raise error
+
+    return fail
+
+
+def asks_for_a_million_gigabytes(_: object) -> int:
+    return len(torch.empty(10**15, dtype=torch.uint8))
+
+
+def asks_for_more_than_can_be_counted(_: object) -> int:
+    return len(torch.empty(2**40, 2**40))
+
+
+@pytest.mark.parametrize(
+    ("command", "amount"),
+    [
+        (asks_for_a_million_gigabytes, "another 1000000000000000 bytes"),
+        (asks_for_more_than_can_be_counted, "more"),
+        (fails(MemoryError()), "more"),
+        (
+            fails(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has")),
+            "another 2.00 GiB",
+        ),
+        (fails(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`")), "more"),
+    ],
+    ids=["CPU", "overflow", "Python", "GPU", "cuBLAS"],
+)
+def test_too_little_memory_is_one_line_that_says_what_to_lower(
+    command: Callable[[object], int], amount: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(cli._RUN, "train", command)
+    assert run("train") == 2
+    assert capsys.readouterr().err == (
+        f"pruneviz: error: there is no memory for {amount}; lower the width, the images per class or the batches, or "
+        "run fewer jobs at once\n"
+    )
+
+
+def test_an_error_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cli._RUN, "train", fails(RuntimeError("mat1 and mat2 shapes cannot be multiplied")))
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        run("train")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

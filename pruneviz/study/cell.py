@@ -31,6 +31,9 @@ METHOD = "method"
 NONE, SHUFFLE, REINITIALIZE, INVERT = "none", "shuffle", "reinitialize", "invert"
 ABLATIONS = (NONE, SHUFFLE, REINITIALIZE, INVERT)
 
+#: The largest factor on a model's channels. A hidden layer of "mlp" then takes 66 GB.
+WIDEST = 1000
+
 #: The fields that decide which scores can be shared: a shard is a run of cells that agree in them.
 SHARD_FIELDS = ("dataset", "fraction", "model", "width", "init", "scorer", "options")
 
@@ -48,7 +51,7 @@ class Cell:
         dataset: one of `pruneviz.data.DATASETS`, or a folder; see `pruneviz.data.load`.
         fraction: the share of the train split to use, 0 < fraction <= 1.
         model: one of `pruneviz.models.MODELS`.
-        width: factor on the model's channels.
+        width: factor on the model's channels, at most `WIDEST`.
         init: one of `pruneviz.models.INITS`.
         scorer: a registered scorer, the name of one of `pruneviz.baselines`, or "dense" for no pruning.
         options: the scorer's own; a mapping is accepted, and kept as pairs sorted by name.
@@ -203,6 +206,13 @@ def _check_fraction(value: object) -> float:
     return number
 
 
+def _check_width(value: object) -> float:
+    number = check_number("width", value, above=0)
+    if number > WIDEST:
+        raise InputError(f"width {value!r} is not accepted: give a number with 0 < width <= {WIDEST}")
+    return number
+
+
 def _check_minimum(value: object) -> int:
     if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0:
         return int(value)
@@ -243,7 +253,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "dataset": check_name,
     "fraction": _check_fraction,
     "model": _choice("model", lambda: MODELS),
-    "width": lambda value: check_number("width", value, above=0),
+    "width": _check_width,
     "init": _choice("initialization", lambda: INITS),
     "scorer": _choice("scorer", lambda: (DENSE, *scorers(), *baselines.cards())),
     "options": _check_options,
