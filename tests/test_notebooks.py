@@ -63,6 +63,16 @@ def test_its_parameters_are_the_usual_ones(path: Path) -> None:
 
 
 @every
+def test_a_reader_is_told_what_a_hidden_cell_holds(path: Path) -> None:
+    """A solution opens with "Show the solution", not with the "Show the code" of every other hidden cell."""
+    for cell in cells_of(path, "code"):
+        what = next((kind for kind in ("parameters", "solution") if cell.id.startswith(kind)), None)
+        if what:
+            prompts = {"code_prompt_hide": f"Hide the {what}", "code_prompt_show": f"Show the {what}"}
+            assert cell.metadata.get("mystnb") == prompts, cell.id
+
+
+@every
 def test_it_uses_the_public_interface_only(path: Path) -> None:
     for cell in cells_of(path, "code"):
         for node in ast.walk(ast.parse(cell.source)):
