@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,9 +17,9 @@ from pruneviz.errors import InputError
 from pruneviz.study import record, run, sweep
 from pruneviz.study.cell import Cell
 from pruneviz.study.grid import read_grid
-from pruneviz.study.locks import hold
+from pruneviz.study.locks import hold, is_free
 from pruneviz.study.run import compute
-from pruneviz.study.status import Status, status
+from pruneviz.study.status import Status, is_running, status
 
 GRID = """
 defaults: {dataset: digits, fraction: 0.1, model: mlp, width: 0.05}
@@ -73,6 +77,49 @@ def test_every_cell_is_in_one_of_four_groups(made: tuple[Path, dict[str, bytes]]
     assert set(after) - set(before) == new  # looking has left nothing behind
     # The lock's file is there still, but its process is not.
     assert seeds(status(cells, store).running) == []
+
+
+@pytest.mark.parametrize(("mode", "seen"), [(0o444, True), (0o000, False)], ids=["readable", "secret"])
+def test_who_may_not_write_a_store_sees_what_is_running_as_far_as_he_may_read(
+    mode: int, seen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path, for the folders above are nobody else's business."""
+    cell, store = Cell(), record.open_store(tmp_path / "store")
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    with another_user():
+        assert not is_running(Path("store"), cell)
+    lock = hold(store / ".sweep" / "locks" / cell.hash)
+    assert lock is not None
+    (store / ".sweep" / "locks" / cell.hash).chmod(mode)
+    with lock, another_user():
+        assert is_running(Path("store"), cell) == seen
+    with another_user():
+        assert not is_running(Path("store"), cell)
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    """This process without the rights of root, if it has them."""
+    me = os.geteuid()
+    os.seteuid(me or 65534)
+    try:
+        yield
+    finally:
+        os.seteuid(me)
+
+
+def test_looking_at_a_lock_takes_it_from_nobody_and_makes_no_file(tmp_path: Path) -> None:
+    assert is_free(tmp_path / "lock")
+    assert is_free(tmp_path / "gone" / "lock")
+    assert not list(tmp_path.iterdir())
+    lock = hold(tmp_path / "lock")
+    assert lock is not None
+    with lock:
+        assert not is_free(tmp_path / "lock")
+    with (tmp_path / "lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # as another process that looks
+        assert is_free(tmp_path / "lock")
 
 
 def test_time_left_is_the_median_of_the_finished_cells_of_a_kind(

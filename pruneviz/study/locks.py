@@ -7,6 +7,7 @@ costs time and no correctness.
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,13 +45,20 @@ def hold(path: Path, *, wait: bool = False) -> IO[Any] | None:
 
 
 def is_free(path: Path) -> bool:
-    """Whether nobody holds the lock at `path`, or its folder is gone; False where that cannot be known."""
+    """Whether nobody holds the lock at `path`, for all that may be read; False where there are no locks.
+
+    The file is not made, and need not be writable.
+    """
+    if fcntl is None:
+        return False
     try:
-        file = hold(path)
-    except FileNotFoundError:
+        file = path.open("rb")
+    except (FileNotFoundError, PermissionError):
         return True
     except OSError:
         return False
-    if file is not None:
-        file.close()
-    return file is not None
+    with file, suppress(OSError):
+        # Shared: where a network file system makes these locks of others, an exclusive one needs a writable file.
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return True
+    return False
