@@ -115,6 +115,26 @@ def test_it_speaks(page: Page, file: str, explorer: MaskExplorer) -> None:
     )
 
 
+def test_where_no_mask_is_possible_nothing_else_is_shown_or_said(page: Page, file: str, explorer: MaskExplorer) -> None:
+    page.goto(file)
+    choose(page, "Random (uniform)")
+    canvas, line = first(page).locator("canvas"), "cell => getComputedStyle(cell, '::after').content"
+    average = first(page).locator("tbody .pv-col-bar").first
+    assert canvas.is_visible()
+    assert average.evaluate(line) != "none"
+    slide(page, 0.999, explorer)
+    valuetext = str(first(page).get_by_role("slider").get_attribute("aria-valuetext"))
+    assert valuetext.endswith(first(page).locator(".pv-readout p").inner_text())
+    assert "to keep" in valuetext
+    assert canvas.is_hidden()
+    assert average.evaluate(line) == "none"
+    page.wait_for_function("document.querySelector('[aria-live=polite]').textContent !== ''")
+    spoken = first(page).locator("[aria-live=polite]").text_content()
+    assert spoken == f"Random (uniform): {first(page).locator('.pv-notes').inner_text()}"
+    slide(page, 0.5, explorer)
+    assert canvas.is_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_stands_out(page: Page, file: str, explorer: MaskExplorer, scheme: str) -> None:
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
@@ -157,6 +177,16 @@ def test_it_fits(page: Page, file: str, width: int) -> None:
           .map(s => s.getBoundingClientRect()).map(r => [r.left, r.right]).sort((a, b) => a[0] - b[0])"""
     )
     assert all(left[1] <= right[0] for left, right in pairwise(ticks))
+
+
+def test_the_captions_lines_stand_below_each_other(page: Page, file: str) -> None:
+    """Also where the book's theme sets its rule for captions."""
+    page.goto(file)
+    page.add_style_tag(content="figure figcaption p { display: inline-block; }")
+    lines = first(page).locator(".pv-picture figcaption p")
+    tops = lines.evaluate_all("nodes => nodes.map(node => node.getBoundingClientRect().top)")
+    assert len(tops) == 4
+    assert all(above < below for above, below in pairwise(tops))
 
 
 def test_what_is_pressed_is_large_enough(page: Page, file: str) -> None:

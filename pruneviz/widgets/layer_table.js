@@ -76,7 +76,8 @@ export function layerTable(layers, choose) {
   function update(state) {
     last = state;
     const { at } = SCALES[scale];
-    table.style.setProperty("--pv-global", state.kept ? at(state.all / total) : -1);
+    table.classList.toggle("pv-known", state.kept !== null);
+    if (state.kept) table.style.setProperty("--pv-global", at(state.all / total));
     all.update(state.kept && state.all, false, at);
     rows.forEach((r, index) => r.update(state.kept && state.kept[index], index === state.selected, at));
   }

@@ -7,7 +7,7 @@ import { count, decimals, h, percent, write } from "./dom.js";
 import { layerTable } from "./layer_table.js";
 import { keptAt, nearest, roundHalfEven, split, toBytes } from "./levels.js";
 import { maskFigure } from "./mask_figure.js";
-import { notes } from "./notes.js";
+import { limitOf, notes } from "./notes.js";
 import { shell } from "./shell.js";
 
 const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
@@ -66,6 +66,7 @@ function render({ model, el }) {
 
   function spoken() {
     const now = current();
+    if (!now.reached) return `${now.chosen.title}: ${limitOf(now, digits)}`;
     if (now.kept === null) return "";
     const gone = now.kept.filter((n) => n === 0).length;
     const layer = layers[now.selected];
@@ -98,8 +99,9 @@ function sparsitySlider(data, digits, choose) {
       const [share, n] = [percent(now.sparsity, digits), now.all ?? asked];
       write(removed, share);
       write(kept, count(n));
-      write(of, ` of ${count(total)} weights ${now.kept ? "kept" : "to keep"}`);
-      show(now.index, `${share} removed, ${count(n)} of ${count(total)} weights kept`);
+      const rest = ` of ${count(total)} weights ${now.kept ? "kept" : "to keep"}`;
+      write(of, rest);
+      show(now.index, `${share} removed, ${count(n)}${rest}`);
     },
   };
 }

@@ -32,19 +32,18 @@ export function maskFigure() {
     const extent = (axis) => `${count(axis ? p.in : p.out)} ${layer.axes[axis]}`;
     write(across, `${extent(horizontal)} →`);
     write(down, `${extent(vertical)} →`);
-    canvas.classList.toggle("pv-unknown", !levels);
     if (levels) paint(canvas, levels, index, p, shade, scale);
     write(words, `removed · ${unit(p)}`);
   }
 
   function update(layer, levels, n, index) {
     last = [layer, levels, index];
+    element.classList.toggle("pv-unknown", !levels);
     write(name, layer.label);
     write(shape, layer.shape.join(" × "));
     write(kept, levels ? `${count(n)} of ${count(layer.size)} kept, ${density(n, layer.size)}` : "no mask");
     write(rows, levels ? outputs(layer, cutOff(levels, index, layer.shape)) : "");
-    const seen = `Mask of ${layer.label}: ${kept.textContent}; ${rows.textContent}.`;
-    canvas.setAttribute("aria-label", levels ? seen : `No mask of ${layer.label}.`);
+    canvas.setAttribute("aria-label", `Mask of ${layer.label}: ${kept.textContent}; ${rows.textContent}.`);
     draw();
   }
 

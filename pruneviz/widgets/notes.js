@@ -5,6 +5,9 @@ import { signOf } from "./layer_table.js";
 
 const NAMED = 3;
 
+/** Why the chosen method has no mask at the sparsity. */
+export const limitOf = (now, digits) => `Not possible at ${percent(now.sparsity, digits)}: ${now.chosen.limit}.`;
+
 /** The notes' place; `show(index)` is called when the reader picks a layer that a note names. */
 export function notes(layers, digits, show) {
   const element = h("div", { class: "pv-notes" });
@@ -20,9 +23,7 @@ export function notes(layers, digits, show) {
   }
 
   function sentences(now, asked) {
-    if (!now.reached) {
-      return [{ kind: "alert", text: `Not possible at ${percent(now.sparsity, digits)}: ${now.chosen.limit}.` }];
-    }
+    if (!now.reached) return [{ kind: "alert", text: limitOf(now, digits) }];
     if (now.kept === null) return []; // the status says what is being computed
     const marked = (sign) => layers.flatMap((layer, i) => (signOf(now.kept[i], layer) === sign ? [i] : []));
     const [gone, few, lines] = [marked("alert"), marked("few"), []];
