@@ -5,6 +5,7 @@ The twins sort plain lists; none of them uses the library's selection.
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections import Counter
 
@@ -276,3 +277,31 @@ def test_counts_are_exact_at_every_moment(
     assert (came_back > 0) == (sparsity > 0)
     weights = {n: done.model.get_parameter(n).detach() for n in done.masks}
     assert not any(bool(w[~done.masks[n]].any()) for n, w in weights.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("set", {"every": 2}), ("rigl", {"every": 2}), ("dsr", {"every": 2, "threshold": 0.02})]
+)
+def test_what_is_dropped_and_grown_in_one_change_keeps_value_and_momentum_and_the_card_says_so(
+    name: str, options: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing is removed, all that is dropped comes back at once."""
+    module, states = importlib.import_module("pruneviz.train"), []
+    rewire = module._rewired
+
+    def both(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+        return [t.clone() for p in model.parameters() for t in (p.detach(), optimizer.state[p]["momentum_buffer"])]
+
+    def watched(model: nn.Module, optimizer: torch.optim.Optimizer, masks: pv.Masks) -> object:
+        before = both(model, optimizer)
+        found = rewire(model, optimizer, masks)
+        states.append((before, both(model, optimizer)))
+        return found
+
+    monkeypatch.setattr(module, "_rewired", watched)
+    problem = pv.Problem(convolutional(), [(torch.zeros(2, 2, 6, 6), torch.tensor([0, 1]))])
+    pv.baselines.run(name, problem, toy(), recipe(epochs=4, lr=0.05), 0.0, progress=False, **options)
+    assert states
+    assert all(torch.equal(a, b) and a.any() for before, after in states for a, b in zip(before, after, strict=True))
+    card = pv.baselines.cards()[name]
+    assert "dropped and grown in the same change" in " ".join(card.disagreements + card.deviations)

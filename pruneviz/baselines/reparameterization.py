@@ -71,6 +71,8 @@ class Reparameterization(Dynamic):
             "total stays exact.",
             "If no weight survives, nothing changes but the threshold.",
             "A change takes the place of one step, as for RigL.",
+            "Weights start at zero when they are grown; a weight that is dropped and grown in the same change keeps "
+            "its value and momentum.",
             "Densities start as Erdős–Rényi-Kernel, as for SET and RigL; scope chooses others.",
         ),
         needs_data=False,

@@ -54,7 +54,8 @@ class SparseEvolution(Dynamic):
             "them, drop the smallest in absolute value. Here as in the paper.",
         ),
         deviations=(
-            "Weights start at zero when they are grown; the paper says nothing of this.",
+            "Weights start at zero when they are grown; a weight that is dropped and grown in the same change keeps "
+            "its value and momentum. The paper says nothing of either.",
             "A change takes the place of one step, as for RigL, so that the two differ only in what they choose.",
             "Densities start as Erdős–Rényi-Kernel, the form of the paper's Erdős–Rényi for convolutions (Evci et "
             "al. 2020), with exactly as many weights as asked for; scope chooses others.",
