@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -161,6 +162,47 @@ def test_costs_are_trainings_of_the_dense_network(methods: dict[str, Any]) -> No
     assert set(cost[rows["scorer"] == "snip"]) == {2.75}
     assert set(cost[rows["scorer"] != "snip"]) == {1.0}
     assert methods["costs"](rows[rows["scorer"] == "snip"]).isna().all()
+
+
+# Kernels --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dense", [0.02, 1e-4])
+def test_the_smallest_safe_step_is_an_entry_of_the_table_of_means(dense: float) -> None:
+    """One seed of the second method has the smallest of all; its mean is not the smallest."""
+    steps = {(0.5, "GraSP"): [1e-3, 1e-3], (0.9, "GraSP"): [0.01, 0.01], (0.5, "SNIP"): [1e-4, 0.9]}
+    lines = [(s, name, step, 5.0) for (s, name), of in steps.items() for step in of]
+    runs = pd.DataFrame(lines, columns=["sparsity", "method", "safe", "effective_rank"])
+    scope: dict[str, Any] = {"pv": pv, "pd": pd, "math": math, "Markdown": str, "percent": pv.figures.percent}
+    measure = source_of("rq5_ntk", "measure")
+    exec(measure[measure.index("def geometric") : measure.index("\nmean_of =")], scope)
+    scope |= {"runs": runs, "by": runs.groupby(["sparsity", "method"], sort=False), "sparsity": 0.5}
+    scope |= {"like": pv.Cell(recipe="smoke"), "mean_of": {"safe": dense, "effective_rank": 7.0}}
+    said = shown_by("rq5_ntk", "measure-words", scope)
+    found = "that of GraSP with 50\u00a0% removed: 0.001, 20 times below that of the dense network, 0.02" in said
+    assert found == (dense == 0.02)
+    assert ("safe step" in said) == found
+
+
+# Networks and methods by their names ----------------------------------------------------------------------
+
+
+def test_networks_are_named_with_their_width() -> None:
+    row = pd.DataFrame({"model": ["resnet20"], "width": [0.25], "dataset": ["digits"]})
+    for name in ("rq3_methods", "rq9_sanity", "rq10_what_sparsity_buys"):
+        setup, scope = source_of(name, "setup"), {}  # type: ignore[var-annotated]
+        start = setup.index("def name_of")
+        exec(setup[start : setup.index("\n\n\n", start)], scope)
+        assert scope["name_of"](row) == "resnet20 (width × 0.25) on digits"
+        assert scope["name_of"](row.assign(width=1.0)) == "resnet20 on digits"
+
+
+def test_chance_is_named_with_its_scope() -> None:
+    setup, scope = source_of("rq7_no_labels_transfer", "setup"), {"pv": pv}
+    start = setup.index("OPTIONS = ")
+    exec(setup[start : setup.index("\n\n\n", setup.index("def title"))], scope)
+    title: Any = scope["title"]
+    assert (title("random"), title("snip"), title("synflow")) == ("Random (ERK)", "SNIP", "SynFlow")
 
 
 # Provenance -----------------------------------------------------------------------------------------------
