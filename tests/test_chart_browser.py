@@ -289,11 +289,12 @@ def test_every_control_changes_the_picture(page: Page, address: str, kind: str) 
         assert first_value is not None
     page.goto("about:blank")
     page.goto(address)
-    for button in root(page, kind).locator("button.pv-chart-key").all():
+    for name in root(page, kind).locator("button.pv-chart-key").all_inner_texts():
+        button = root(page, kind).get_by_role("button", name=name, exact=True)
         assert button.get_attribute("aria-pressed") == "true"
         button.click()
         assert button.get_attribute("aria-pressed") == "false"
-        assert picture(page, kind) != start, button.inner_text()
+        assert picture(page, kind) != start, name
         button.click()
         assert picture(page, kind) == start
 
@@ -319,6 +320,27 @@ def test_the_axis_of_sparsities_stays_when_methods_go(page: Page, address: str) 
     assert root(page, "accuracy").evaluate(SEEN)["across"] == before
     _, rows = rows_of_table(page, "accuracy")
     assert [row[0] for row in rows if "published" not in row[0]] == ["Dense", "GraSP"]
+
+
+def test_what_only_others_have_goes_with_the_published_numbers(page: Page, address: str) -> None:
+    """Its key, its column and its place on the axis; all come back, and the focus stays."""
+    page.goto(address)
+
+    def offered() -> tuple[list[str], list[str], list[str]]:
+        keys = root(page, "accuracy").locator("button.pv-chart-key").all_inner_texts()
+        across = [text for _, text in root(page, "accuracy").evaluate(SEEN)["across"]]
+        return keys, across, rows_of_table(page, "accuracy")[0]
+
+    before = offered()
+    root(page, "accuracy").get_by_role("button", name="published", exact=True).click()
+    keys, across, header = offered()
+    assert keys == [*METHODS, "published"]
+    assert set(before[0]) - set(keys) == {"RigL (ERK)"}
+    assert set(before[1]) - set(across) == {"80\u202f%"}
+    assert set(before[2]) - set(header) == {"80\u00a0%"}
+    assert page.evaluate("document.activeElement.textContent") == "published"
+    page.keyboard.press("Enter")
+    assert offered() == before
 
 
 def test_without_any_method_it_says_so(page: Page, tmp_path: Any, made: pd.DataFrame) -> None:

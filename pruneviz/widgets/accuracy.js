@@ -47,8 +47,8 @@ const NOTHING = { label: "Accuracy", series: [], x: {}, y: {}, empty: "There are
 /** What the chart shows of a setting. */
 function spec(data, now, methods, theirs, toggle) {
   const mark = Object.fromEntries(data.methods.map((m) => [m.id, m]));
-  const here = [...now.series.map((s) => s.method), ...now.published.map((p) => p.method).filter((m) => m !== "Dense")];
-  const shown = [...new Set(here)];
+  const pruned = theirs ? now.published.filter((p) => p.method !== "Dense") : [];
+  const shown = [...new Set([...now.series, ...pruned].map((s) => s.method))];
   const ours = shown.map((id) => ({
     ...mark[id],
     label: id,
@@ -56,7 +56,7 @@ function spec(data, now, methods, theirs, toggle) {
     ...(now.series.some((s) => s.method === id) ? {} : { hollow: true, line: false }), // published only
     points: meansOf(now.series.find((s) => s.method === id)),
   }));
-  const papers = now.published.filter((p) => p.method !== "Dense").map((p) => ({
+  const papers = pruned.map((p) => ({
     ...mark[p.method],
     id: `${THEIRS} ${p.paper} ${p.method}`,
     label: `${p.method}, published`,
@@ -65,7 +65,7 @@ function spec(data, now, methods, theirs, toggle) {
     hollow: true,
     line: false,
     quiet: true,
-    hidden: !theirs || !methods.includes(p.method),
+    hidden: !methods.includes(p.method),
     points: p.points.map((point) => ({ ...point, x: point.sparsity, y: point.mean, text: said(point, p.paper) })),
   }));
   const key = { id: THEIRS, label: "published", marker: "o", hollow: true, line: false, hidden: !theirs, points: [] };
@@ -133,9 +133,16 @@ function readoutAt(now, methods, theirs, series, point) {
   };
 }
 
+/** Columns stay when methods go; those of published numbers alone go with them. */
 function tableAt(data, now, methods, theirs) {
-  const wanted = (row) => (row.theirs ? theirs : true) && (row.method === "Dense" || methods.includes(row.method));
-  return { caption: `${data.label}. ${now.note}`, header: now.header, rows: now.rows.filter(wanted).map((row) => row.cells) };
+  const rows = now.rows.filter((row) => theirs || !row.theirs);
+  const used = (_, column) => rows.some((row) => row.cells[column]);
+  const wanted = (row) => row.method === "Dense" || methods.includes(row.method);
+  return {
+    caption: `${data.label}. ${now.note}`,
+    header: now.header.filter(used),
+    rows: rows.filter(wanted).map((row) => row.cells.filter(used)),
+  };
 }
 
 function choices(data) {

@@ -71,9 +71,10 @@ export function chart() {
 
   function drawLegend() {
     const entries = [...last.series.filter((s) => !s.quiet), ...last.rules.filter((r) => r.label)];
-    const had = [...legend.querySelectorAll("button")].indexOf(legend.getRootNode().activeElement);
+    const buttons = () => [...legend.querySelectorAll("button")];
+    const had = buttons().find((button) => button === legend.getRootNode().activeElement)?.dataset.id;
     legend.replaceChildren(...entries.map((entry) => h("li", {}, legendEntry(entry, last.toggle))));
-    if (had >= 0) legend.querySelectorAll("button")[had]?.focus({ preventScroll: true });
+    buttons().find((button) => button.dataset.id === had)?.focus({ preventScroll: true });
   }
 
   function draw() {
@@ -136,7 +137,7 @@ function legendEntry(entry, toggle) {
   const key = entry.points ? entry : { dash: "6 4", area: banded, ...entry };
   const words = [swatch(key), h("span", {}, entry.label)];
   if (!toggle || !entry.id || entry.fixed) return h("span", { class: "pv-chart-key" }, ...words);
-  const press = { type: "button", "aria-pressed": String(!entry.hidden), click: () => toggle(entry.id) };
+  const press = { type: "button", "data-id": entry.id, "aria-pressed": String(!entry.hidden), click: () => toggle(entry.id) };
   return h("button", { class: "pv-chart-key", ...press }, ...words);
 }
 
