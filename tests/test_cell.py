@@ -104,7 +104,12 @@ def test_the_schedule_of_the_method_is_kept_as_what_it_is(monkeypatch: pytest.Mo
     assert cell.hash != Cell(scorer="patient", sparsity=0.9).hash
     assert Cell(scorer="snip", sparsity=0.9, schedule="method") == Cell(scorer="snip", sparsity=0.9)
     assert Cell(schedule="method") == Cell()
+    for name in ("exponential", "linear"):
+        same = {Cell(scorer="snip", sparsity=0.9, schedule=f"{name}:{steps}").hash for steps in ("5", "05", "٥")}
+        assert same == {Cell(scorer="snip", sparsity=0.9, schedule=f"{name}:5").hash}
     assert cell.label == "digits resnet20 patient 0.9 global exponential:100 seed 0"
+    pv.register(replace(card, name="slow", schedule="exponential:007"))(lambda problem, masks=None: problem.weights)
+    assert Cell(scorer="slow", sparsity=0.9, schedule="method").schedule == "exponential:7"
     text = "{defaults: {schedule: method, sparsity: 0.9}, cells: [{sparsity: 0}, {scorer: [snip, patient]}]}"
     assert [c.schedule for c in read_grid(grid(tmp_path, text))] == ["one_shot", "one_shot", "exponential:100"]
 

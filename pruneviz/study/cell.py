@@ -54,16 +54,17 @@ class Cell:
         width: factor on the model's channels, at most `WIDEST`.
         init: one of `pruneviz.models.INITS`.
         scorer: a registered scorer, the name of one of `pruneviz.baselines`, or "dense" for no pruning.
-        options: the scorer's own; a mapping is accepted, and kept as pairs sorted by name.
+        options: the scorer's own; a mapping is accepted, and kept as pairs sorted by name. An option that is given
+            at its default stays, and makes another cell than one that is left out: so are committed records named.
         sparsity: the fraction of weights removed; 0 for "dense".
         scope: where weights compete; see `pruneviz.allocate`. Of no effect for "dense", and then "global". For dynamic
             sparse training, which starts from random masks, it says how many weights each layer has then, and "global"
             is kept as the method's own, such as "erk".
         minimum: weights that every layer keeps at least; see `pruneviz.allocate`. Of no effect for "dense", and then
             0.
-        schedule: "one_shot", "exponential:STEPS" or "linear:STEPS"; or "method" for the one on the scorer's card,
-            which is then kept in its place, so that both are one cell. Of no effect for "dense" and baselines, and
-            then "one_shot".
+        schedule: "one_shot", "exponential:STEPS" or "linear:STEPS", without leading zeros; or "method" for the one on
+            the scorer's card, which is then kept in its place, so that both are one cell. Of no effect for "dense" and
+            baselines, and then "one_shot".
         ablation: what is undone of the pruning before training, to see whether it mattered: "none"; "shuffle", which
             weights of a layer are kept; "reinitialize", the weights for which they were chosen; "invert", the order
             of the scores (of one-shot cuts). With the cell's seed; see `pruneviz.ablations`. Of no effect for
@@ -115,7 +116,7 @@ class Cell:
         if self.scorer != DENSE:
             check_options(self.scorer, dict(self.options))
             if self.schedule == METHOD:
-                object.__setattr__(self, "schedule", scorers()[self.scorer].schedule)
+                object.__setattr__(self, "schedule", _check_schedule(scorers()[self.scorer].schedule))
             if self.ablation == INVERT and self.schedule != "one_shot":
                 raise InputError(
                     f"ablation {INVERT!r} turns the scores of one cut around, and schedule {self.schedule!r} cuts "
@@ -144,9 +145,7 @@ class Cell:
         recipe is changed. The code of a scorer is no part of it, neither the library's nor a user's: the record
         says which it was, and a sweep that finds records of another version of a user's file says so.
         """
-        own = {name: value for name, value in self.as_dict().items() if value != DEFAULTS[name]}
-        text = canonical_json({"cell": own, "recipe": recipe_contents(RECIPES[self.recipe])})
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hash_of(self.as_dict(), RECIPES[self.recipe])
 
     @property
     def label(self) -> str:
@@ -164,6 +163,13 @@ class Cell:
     def shard(self) -> tuple[Any, ...]:
         """The values of `SHARD_FIELDS`."""
         return tuple(getattr(self, name) for name in SHARD_FIELDS)
+
+
+def hash_of(cell: Mapping[str, Any], recipe: Recipe) -> str:
+    """The hash of all of a cell's fields, as JSON has them, with this recipe; see `Cell.hash`."""
+    own = {name: value for name, value in cell.items() if value != DEFAULTS[name]}
+    text = canonical_json({"cell": own, "recipe": recipe_contents(recipe)})
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def check_field(name: str, value: object) -> Any:
@@ -220,12 +226,14 @@ def _check_minimum(value: object) -> int:
 
 
 def _check_schedule(value: object) -> str:
-    if value != METHOD:
-        try:
-            schedules.parse(str(value))
-        except InputError as error:
-            raise InputError(f"{error}, {METHOD} (the scorer's own)") from error
-    return str(value)
+    if value == METHOD:
+        return METHOD
+    try:
+        schedules.parse(str(value))
+    except InputError as error:
+        raise InputError(f"{error}, {METHOD} (the scorer's own)") from error
+    name, colon, steps = str(value).partition(":")
+    return f"{name}:{int(steps)}" if colon else name
 
 
 def _check_options(value: object) -> tuple[tuple[str, Any], ...]:
