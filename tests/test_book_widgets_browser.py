@@ -124,7 +124,7 @@ def move(what: str, control: Locator, value: str) -> bool:
         control.select_option(value)
     elif what == "range":
         target = str(control.get_attribute(value))
-        if control.input_value() == target:
+        if not control.is_visible() or control.input_value() == target:
             return False
         control.fill(target)
     elif what == "button":

@@ -125,6 +125,25 @@ def test_every_pair_of_the_matrix(page: Page, show: Open) -> None:
         assert f"share {100 * round(found.by_chance, 3):.1f}{THIN}%" in words
 
 
+def test_the_order_of_scores_has_no_sparsity(page: Page, show: Open) -> None:
+    show("agreement", "rank", 0.5, "snip", "magnitude")
+    slider, chart = root_of(page).get_by_role("slider"), root_of(page).get_by_role("application")
+    assert slider.count() == 0
+    assert chart.is_visible()
+    show("agreement", "jaccard", 0.5, "snip", "magnitude")
+    assert slider.get_attribute("aria-valuetext").startswith(f"50.0{THIN}%")
+
+
+@pytest.mark.parametrize("state", [("rank", 0.5, "snip", "synflow"), ("jaccard", 0.98, "snip", "random:uniform")])
+def test_a_pair_without_values_has_no_chart(page: Page, show: Open, state: tuple[object, ...]) -> None:
+    show("agreement", *state)
+    if "rank" not in state:
+        assert masks_of("random:uniform", 0.98) is None
+    assert "There is nothing to compare." in root_of(page).inner_text()
+    assert root_of(page).get_by_role("application").count() == 0
+    assert root_of(page).locator(".pv-chart-legend li").count() == 0
+
+
 def test_every_number_of_every_listed_weight(page: Page, show: Open) -> None:
     problem = precise_problem()
     judges = {"SNIP |w g|": "snip", "GraSP w (Hg)": "grasp", "Magnitude |w|": "magnitude"}

@@ -45,6 +45,7 @@ function render({ model, el }) {
     const now = current();
     measure.show(now.which);
     const kept = now.a.kept[now.index];
+    sparsity.element.hidden = now.which === "rank"; // it would change nothing
     sparsity.show(now.grid[now.index], kept && total(kept), total(now.layers.map((l) => l.size)));
     pairs.update(now.methods.map((a) => now.methods.map((b) => (a === b ? null : cell(now, a, b)))), now.ends);
     write(heading, `${now.a.title} and ${now.b.title}`);
@@ -99,6 +100,7 @@ function phrases(now, where) {
 function byLayer(now) {
   const rank = now.which === "rank";
   const cuts = rank ? (now.pair.rank ? now.pair.rank.layers : []) : now.cut.layers || [];
+  const known = cuts.some((v) => (rank ? v : v.jaccard) !== null);
   const dot = (of) => (v, i) => ({ x: of(v) ?? NaN, y: i, at: i, text: `${now.names[i]}: ${ratio(of(v))}` });
   const both = { id: "both", label: "the two methods", color: "var(--pv-kept)", marker: "o", line: false };
   const chance = { id: "chance", label: "random places", color: "var(--pv-muted)", marker: "D", hollow: true, line: false };
@@ -115,10 +117,10 @@ function byLayer(now) {
     y: { scale: "names", names: now.names },
     value: "x",
     height: 62 + 46 * now.names.length,
-    series: rank
+    series: !known ? [] : rank
       ? [{ ...both, points: cuts.map(dot((v) => v)) }]
       : [{ ...chance, points: cuts.map(dot((v) => v.chance)) }, { ...both, points: cuts.map(dot((v) => v.jaccard)) }],
-    rules: rank ? [{ axis: "x", at: 0, dash: "1 3", color: "var(--pv-muted)" }] : [],
+    rules: known && rank ? [{ axis: "x", at: 0, dash: "1 3", color: "var(--pv-muted)" }] : [],
     readout: (_, point) => ({ title: now.names[point.at], rows: rows(point.at) }),
     table: {
       caption: `${MEASURES[now.which]} of ${now.a.title} and ${now.b.title} by layer`,
