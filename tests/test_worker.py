@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +18,7 @@ from pruneviz.study import record, run, sweep, worker
 from pruneviz.study.cell import Cell
 from pruneviz.study.locks import hold
 
+END_WITH = worker._end_with
 SHARDS = 4
 CELLS = [
     Cell(
@@ -147,3 +151,36 @@ def test_the_graph_starts_no_process_for_a_shard_that_has_ended(finished: bool, 
     Path(shard["ended"]).unlink(missing_ok=True)
     assert subprocess.run(["sh", "-c", names["unless_ended"](shard, "false")], check=False).returncode != 0
     assert not Path(shard["marker"]).exists()  # a worker that failed leaves the shard open
+
+
+def exit_status(plan: dict[str, Any], index: int) -> int:
+    """Of a process that runs the shard, in a process group of its own; minus the signal if one has ended it."""
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        os._exit(worker.main(plan["plan"], index))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that are forked")
+@pytest.mark.parametrize(("executor", "status"), [("slurm", 0), ("local", -signal.SIGKILL)])
+def test_a_worker_on_another_node_goes_on_though_it_does_not_see_the_lock_of_its_sweep(
+    executor: str, status: int, plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_end_with", END_WITH)
+    Path(plan["plan"]).write_text(json.dumps(plan | {"executor": executor}))
+    Path(plan["alive"]).touch()
+    assert exit_status(plan, 1) == status
+    assert executor == "local" or ended(plan) == [0, 1, 2, 3]
+
+
+def test_a_worker_on_another_node_sees_that_its_sweep_has_ended(plan: dict[str, Any]) -> None:
+    here, elsewhere = (worker._Sweep(plan | {"executor": "slurm"}) for _ in range(2))
+    lock = hold(Path(plan["alive"]))
+    assert lock is not None
+    with lock:
+        assert not here.has_ended()
+    assert here.has_ended()
+    assert not elsewhere.has_ended()
+    shutil.rmtree(Path(plan["alive"]).parent)  # a sweep that ends does so, and a later one for those that were killed
+    assert elsewhere.has_ended()

@@ -7,7 +7,6 @@ costs time and no correctness.
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,21 +43,30 @@ def hold(path: Path, *, wait: bool = False) -> IO[Any] | None:
     return file
 
 
-def is_free(path: Path) -> bool:
-    """Whether nobody holds the lock at `path`, for all that may be read; False where there are no locks.
+def is_held(path: Path) -> bool | None:
+    """Whether somebody holds the lock at `path`, for all that may be read; None where that cannot be known.
 
-    The file is not made, and need not be writable.
+    The file is not made, and need not be writable. Where locks are local to a node, those of others are not seen.
     """
     if fcntl is None:
-        return False
+        return None
     try:
         file = path.open("rb")
     except (FileNotFoundError, PermissionError):
-        return True
-    except OSError:
         return False
-    with file, suppress(OSError):
-        # Shared: where a network file system makes these locks of others, an exclusive one needs a writable file.
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return True
+    except OSError:
+        return None
+    with file:
+        try:
+            # Shared: where a network file system makes these locks of others, an exclusive one needs a writable file.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return None
     return False
+
+
+def is_free(path: Path) -> bool:
+    """Whether nobody holds the lock at `path`, as `is_held` sees it; False where that cannot be known."""
+    return is_held(path) is False

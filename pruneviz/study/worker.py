@@ -30,7 +30,7 @@ from pruneviz.scorers.imports import import_scorers
 from pruneviz.scorers.registry import source_of
 from pruneviz.study import record
 from pruneviz.study.cell import Cell
-from pruneviz.study.locks import hold, is_free
+from pruneviz.study.locks import hold, is_free, is_held
 
 ORPHANED = 75  # EX_TEMPFAIL: try again
 _POLL_SECONDS = 1.0
@@ -162,15 +162,39 @@ class _Device:
                     return
 
 
+class _Sweep:
+    """The sweep that has started this worker, as far as this machine sees it."""
+
+    def __init__(self, plan: Mapping[str, Any]) -> None:
+        self._alive = Path(plan["alive"])
+        # Where locks are local to a node, a sweep on another one holds a lock that looks free from here.
+        self._is_seen = plan["executor"] == "local"
+
+    def has_ended(self) -> bool:
+        """Whether its lock is free that was seen held, or its folder is gone, with which every sweep ends."""
+        held = is_held(self._alive)
+        self._is_seen |= held is True
+        return (self._is_seen and held is False) or _is_gone(self._alive.parent)
+
+
+def _is_gone(folder: Path) -> bool:
+    """Whether there is no such folder; False where the file system does not answer."""
+    try:
+        folder.stat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return False
+
+
 def _end_with(plan: Mapping[str, Any]) -> None:
-    """End this process when the sweep that holds the lock `alive` ends, however it ends.
+    """End this process when the sweep that started it ends, however that ends.
 
     A cell in flight is lost, and nothing else: records are written whole or not at all.
     """
-    alive = Path(plan["alive"])
+    sweep = _Sweep(plan)
 
     def watch() -> None:
-        while not is_free(alive):
+        while not sweep.has_ended():
             time.sleep(_POLL_SECONDS)
         if plan["executor"] == "local":  # the sweep gave Snakemake and its workers a process group of their own
             os.killpg(0, signal.SIGKILL)
