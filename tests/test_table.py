@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields
+import warnings
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import pruneviz as pv
+from pruneviz.cli import main
+from pruneviz.recipe import RECIPES
 from pruneviz.study import record
-from pruneviz.study.cell import Cell
+from pruneviz.study.cell import Cell, hash_of
 from pruneviz.study.costs import COLUMNS as COSTS
 from pruneviz.study.run import compute
-from pruneviz.study.table import COLUMNS, make_table, read_table, write_table
+from pruneviz.study.table import COLUMNS, OtherVersionWarning, make_table, read_table, write_table
 
 TINY = {"dataset": "digits", "fraction": 0.1, "model": "mlp", "width": 0.1}
 CELLS = [
@@ -116,6 +119,49 @@ def test_an_empty_store_gives_an_empty_table_with_all_columns(tmp_path: Path) ->
     back = read_table(tmp_path / "table.parquet")
     assert len(back) == 0
     assert dict(back.dtypes) == dict(table.dtypes)
+
+
+def test_records_of_what_a_recipe_was_are_no_rows(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in store.glob("*.json"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setitem(RECIPES, "smoke", replace(RECIPES["smoke"], epochs=1))
+    again = [Cell(**cell.as_dict()) for cell in CELLS[:1]]
+    compute(again, tmp_path, device="cpu", progress=False)
+    with pytest.warns(
+        OtherVersionWarning, match="of recipe 'smoke', or of pruneviz, has made 4 of the records"
+    ) as told:
+        table = make_table(tmp_path)
+    assert [row.hash for row in table.itertuples()] == [cell.hash for cell in again]
+    assert len(told) == 1
+    for path in store.glob("*.json"):
+        assert path.name in str(told[0].message)
+    assert main(["table", "--store", str(tmp_path), "--out", str(tmp_path / "t" / "table")]) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith("pruneviz: warning: another version of recipe 'smoke'")
+    assert len(said.err.splitlines()) == 1
+    assert said.out.endswith(": 1 rows\n")
+
+
+def test_records_of_unknown_recipes_and_scorers_are_rows(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, cell in enumerate(CELLS[:2]):
+        content = record.read(record.path_of(store, cell.hash))
+        own, recipe = content["cell"] | {"recipe": "gone"}, content["recipe"] | {"name": "gone"}
+        record.write(tmp_path, content | {"hash": f"{number:016x}", "cell": own, "recipe": recipe})
+    foreign = CELLS[2].as_dict() | {"scorer": "not_here", "sparsity": 0.5}
+    content = record.read(record.path_of(store, CELLS[2].hash))
+    record.write(tmp_path, content | {"hash": hash_of(foreign, RECIPES["smoke"]), "cell": foreign})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert sorted(make_table(tmp_path)["recipe"]) == ["gone", "gone", "smoke"]
+    path = record.path_of(tmp_path, "0" * 16)
+    content = record.read(path)
+    record.write(tmp_path, content | {"recipe": content["recipe"] | {"epochs": 3}})
+    with pytest.warns(OtherVersionWarning, match="recipe 'gone' is not known here, .* have it in 2 versions"):
+        assert sorted(make_table(tmp_path)["recipe"]) == ["gone", "gone", "smoke"]
 
 
 def test_infinite_and_missing_numbers_stay_apart(store: Path, tmp_path: Path) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pruneviz.errors import InputError
 from pruneviz.files import write_atomically
+from pruneviz.recipe import RECIPES
 from pruneviz.study import record
-from pruneviz.study.cell import DEFAULTS, Cell, canonical_json
+from pruneviz.study.cell import DEFAULTS, Cell, canonical_json, hash_of
 from pruneviz.study.costs import COLUMNS as COSTS
 from pruneviz.study.costs import costs
 
@@ -56,8 +59,16 @@ _LATER = {name: DEFAULTS[name] for name in ("minimum", "ablation")} | dict.fromk
 COLUMNS = tuple(_TYPES)
 
 
+class OtherVersionWarning(UserWarning):
+    """Records are sound, and of a recipe that is another one today: they are no rows of a table."""
+
+
 def make_table(store: str | os.PathLike[str]) -> pd.DataFrame:
     """Every sound record of a store as one row, sorted by the cell's fields.
+
+    A row names its recipe and does not hold it, so records of what a recipe was before it changed are left out, and an
+    `OtherVersionWarning` says which. Those of a recipe that is not known here are rows, with a warning if they do not
+    all mean the same by its name. A scorer need not be known here.
 
     Accuracies are fractions, losses are means over examples; both are of the last epoch. The gradient norms
     are at initialization, on the scoring batches, summed over batches, with the final masks. The FLOPs are those of
@@ -76,7 +87,7 @@ def make_table(store: str | os.PathLike[str]) -> pd.DataFrame:
     folder = Path(store)
     if not folder.is_dir():
         raise InputError(f"there is no store at {os.fspath(store)!r}; a store is the folder that a sweep writes to")
-    rows = [_row(content) for content in record.read_all(folder)]
+    rows = [_row(content) for content in _of_today(record.read_all(folder))]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(_TYPES)
     return table.sort_values([*_CELL, "hash"], kind="stable", ignore_index=True)
 
@@ -117,6 +128,34 @@ def write_table(table: pd.DataFrame, prefix: str | os.PathLike[str]) -> None:
         path = Path(f"{os.fspath(prefix)}{suffix}")
         if not path.is_file() or path.read_bytes() != content:
             write_atomically(path, content)
+
+
+def _of_today(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records whose hash is still that of their cell, and those of which it cannot be known."""
+    kept: list[dict[str, Any]] = []
+    others: dict[str, list[str]] = {}
+    unknown: dict[str, set[str]] = {}
+    for content in records:
+        cell = {name: content["cell"][name] for name in DEFAULTS}
+        recipe = RECIPES.get(cell["recipe"])
+        if recipe is None:
+            unknown.setdefault(cell["recipe"], set()).add(canonical_json(content["recipe"]))
+        elif hash_of(cell, recipe) != content["hash"]:
+            others.setdefault(recipe.name, []).append(f"{content['hash']}.json")
+            continue
+        kept.append(content)
+    said = [
+        f"another version of recipe {name!r}, or of pruneviz, has made {len(files)} of the records, which are left out "
+        f"of the table: {' '.join(files)}"
+        for name, files in others.items()
+    ] + [
+        f"recipe {name!r} is not known here, and records that are rows of the table have it in {len(versions)} versions"
+        for name, versions in unknown.items()
+        if len(versions) > 1
+    ]
+    for line in said:
+        warnings.warn(line, OtherVersionWarning, stacklevel=3)
+    return kept
 
 
 def _row(content: dict[str, Any]) -> dict[str, Any]:
