@@ -182,7 +182,9 @@ def test_dense_runs_alone_are_shown(kind: type) -> None:
     ("counts", "words"),
     [
         ([1, 1], "Each point is one run: too few for an interval."),
-        ([1, 2], "Points are means, n\u00a0=\u00a01–2: too few for an interval."),
+        ([1, 2], "Points are single runs or means, n\u00a0=\u00a01–2: too few for an interval."),
+        ([2, 2], "Points are means, n\u00a0=\u00a02: too few for an interval."),
+        ([3, 1], "Points are single runs or means, n\u00a0=\u00a01–3, with their 95\u00a0% intervals where n ≥ 3."),
         ([3, 3], "Points are means, n\u00a0=\u00a03, with their 95\u00a0% intervals."),
         ([2, 5], "Points are means, n\u00a0=\u00a02–5, with their 95\u00a0% intervals where n ≥ 3."),
         ([], ""),
@@ -190,6 +192,15 @@ def test_dense_runs_alone_are_shown(kind: type) -> None:
 )
 def test_how_sure_points_are_is_said(counts: list[int], words: str) -> None:
     assert how_many(counts, 0.95) == words
+
+
+def test_dense_runs_count_where_they_are_a_point() -> None:
+    """In the costs; the accuracies' line has its own n in the legend."""
+    dense, pruned = ([cell for cell in cells(2) if (cell.scorer == "dense") is wanted] for wanted in (True, False))
+    made = made_up([*dense, *(cell for cell in pruned if cell.seed == 0)])
+    assert Accuracy(made).now()["note"] == "Each point is one run: too few for an interval."
+    assert Accuracy(made).now()["dense"]["n"] == 2
+    assert [at["note"] for at in Cost(made).now()["sparsities"]] == [how_many([1, 2], 0.95)] * 3
 
 
 def test_settings_are_named_by_what_tells_them_apart() -> None:

@@ -82,11 +82,10 @@ class Accuracy(ByMethod):
             method: [self._point(runs) for _, runs in mine.groupby("sparsity")] for method, mine in by_method.items()
         }
         dense = self._point(setting.dense) if len(setting.dense) else None
-        everywhere = [p for each in points.values() for p in each] + ([dense] if dense else [])
         theirs = self._theirs(setting)
         header, lines = self._lines(setting, theirs)
         return {
-            "note": how_many([p["n"] for p in everywhere], self._level),
+            "note": how_many([p["n"] for each in points.values() for p in each], self._level),
             "series": [{"method": method, "points": each} for method, each in points.items()],
             "dense": dense,
             "published": theirs,

@@ -84,19 +84,20 @@ class Cost(AtSparsity, ByMethod):
     def _shown(self, setting: Setting) -> dict[str, Any]:
         rows = setting.pruned
         sparsities = sorted({float(sparsity) for sparsity in rows["sparsity"]})
+        dense = self._point("Dense", setting.dense) if len(setting.dense) else None
         return {
-            "sparsities": [self._entry(rows[rows["sparsity"] == sparsity], sparsity) for sparsity in sparsities],
-            "dense": self._point("Dense", setting.dense) if len(setting.dense) else None,
+            "sparsities": [self._entry(rows[rows["sparsity"] == sparsity], sparsity, dense) for sparsity in sparsities],
+            "dense": dense,
         }
 
-    def _entry(self, runs: pd.DataFrame, sparsity: float) -> dict[str, Any]:
+    def _entry(self, runs: pd.DataFrame, sparsity: float, dense: Mapping[str, Any] | None) -> dict[str, Any]:
         points = [self._point(method, runs[runs["method"] == method]) for method in pruned_methods(runs)]
         return {
             "sparsity": sparsity,
             "removed": percent(sparsity),
             "points": points,
             "missing": _missing(points),
-            "note": how_many([point["n"] for point in points], self._level),
+            "note": how_many([point["n"] for point in ([dense] if dense else []) + points], self._level),
         }
 
     def _point(self, method: str, runs: pd.DataFrame) -> dict[str, Any]:

@@ -221,7 +221,8 @@ def how_many(counts: list[int], level: float) -> str:
         return ""
     if max(counts) == 1:
         return "Each point is one run: too few for an interval."
-    means = f"Points are means, {runs_phrase(counts)}".replace(" = ", "\u00a0=\u00a0")
+    kind = "single runs or means" if min(counts) == 1 else "means"
+    means = f"Points are {kind}, {runs_phrase(counts)}".replace(" = ", "\u00a0=\u00a0")
     if max(counts) < LEAST_FOR_INTERVAL:
         return f"{means}: too few for an interval."
     where = f" where n ≥ {LEAST_FOR_INTERVAL}" if min(counts) < LEAST_FOR_INTERVAL else ""
