@@ -115,7 +115,16 @@ def to_torch_prune(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
         # As keys of a dictionary, because one module may stand under several names.
         for module, attribute in {(model.get_submodule(owner), attribute): None for owner, _, attribute in places}:
             prune.custom_from_mask(module, attribute, mask.to(parameters[key].device))
+    for module in model.modules():
+        if isinstance(module, nn.MultiheadAttention) and prune.is_pruned(module.out_proj):
+            module.register_forward_pre_hook(_mask_projection)
     return model
+
+
+def _mask_projection(attention: nn.MultiheadAttention, inputs: Any) -> None:
+    """What masks `out_proj` runs before its own forward, which attention never calls: it reads the weight alone."""
+    for hook in attention.out_proj._forward_pre_hooks.values():
+        hook(attention.out_proj, ())
 
 
 def save_masks(

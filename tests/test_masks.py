@@ -1,5 +1,6 @@
 """Masks as values: applied to the bit, saved and read back as they were, handed to torch's own pruning."""
 
+import copy
 import json
 import os
 
@@ -309,3 +310,37 @@ def test_a_pruned_network_survives_saving_and_loading_its_masks(tmp_path):
     pv.apply(again.model, pv.load_masks(tmp_path / "m")[0])
     for x, _ in problem.batches:
         assert torch.equal(problem.model(x), again.model(x))
+
+
+class Attention(nn.Module):
+    """One encoder layer, whose attention reads the weight of `out_proj` without calling it."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.encoder(x).mean(1))
+
+
+def test_torchs_pruning_holds_in_attention_while_it_is_trained():
+    torch.manual_seed(0)
+    model, x, y = Attention(), torch.randn(6, 5, 8), torch.arange(6) % 3
+    masks = pv.prune(pv.Problem(model, [(x, y)]), "snip", 0.5)
+    plain = copy.deepcopy(model)
+    pv.apply(plain, masks)
+    pv.to_torch_prune(model, masks)
+    steps = [torch.optim.SGD(network.parameters(), 0.1) for network in (model, plain)]
+    for _ in range(3):
+        for network, step in zip((model, plain), steps, strict=True):
+            step.zero_grad()
+            nn.functional.cross_entropy(network(x), y).backward()
+            step.step()
+        pv.apply(plain, masks)
+    torch.testing.assert_close(model.eval()(x), plain.eval()(x))
+    for name in masks:
+        owner, _, attribute = name.rpartition(".")
+        torch_prune.remove(model.get_submodule(owner), attribute)
+    torch.testing.assert_close(model(x), plain(x))
+    assert all(bool((model.get_parameter(name)[~mask] == 0).all()) for name, mask in masks.items())
