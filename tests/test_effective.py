@@ -211,6 +211,9 @@ OPERATIONS: dict[str, tuple[tuple[int, ...], Callable[[Tensor], Tensor]]] = {
     "gate": ((4, 3), lambda x: x[:2] * torch.sigmoid(x[2:].mean(1, keepdim=True))),
     "batch norm": ((2, 3, 2), nn.BatchNorm1d(3, dtype=torch.float64).eval()),
     "dropout": ((2, 3), nn.Dropout(0.5).eval()),
+    "softmax": ((2, 3, 2), lambda x: torch.softmax(x / 10, 1)),
+    "log softmax": ((2, 3), nn.LogSoftmax(-1)),
+    "softmin": ((2, 3, 2), lambda x: F.softmin(x / 10, 2)),
     "sum": ((2, 3, 2), lambda x: x.sum(1)),
     "mean": ((2, 3, 2), lambda x: torch.mean(x, dim=(0, 2), keepdim=True)),
     "amax": ((2, 3, 2), lambda x: x.amax(1)),
@@ -275,10 +278,10 @@ def test_paths_through_an_operation_are_what_it_depends_on(name):
         assert torch.equal(back.flatten() > 0.5, expected[:, j])
 
 
-@pytest.mark.parametrize("kind", ["layer", "group", "instance", "softmax"])
+@pytest.mark.parametrize("kind", ["layer", "group", "instance"])
 def test_the_statistics_of_a_normalization_link_nothing(kind):
     norms = {"layer": nn.LayerNorm((4, 2)), "group": nn.GroupNorm(2, 4), "instance": nn.InstanceNorm1d(4)}
-    operation = (norms | {"softmax": nn.LogSoftmax(1)})[kind].requires_grad_(False)
+    operation = norms[kind].requires_grad_(False)
     one = torch.zeros(1, 4, 2)
     one[0, 1, 1] = 1.0
     with Paths({}):
@@ -592,3 +595,54 @@ def test_a_gpu_finds_the_same_weights_and_gives_masks_where_they_were(name):
     there = effective_sparsity(pv.Problem(copy.deepcopy(model).cuda(), [(x, torch.zeros(2).long().cuda())]), masks)
     assert_equal(there.masks, here.masks)
     assert there.per_layer == here.per_layer
+
+
+class Words(nn.Module):
+    """A convolution over embedded words."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.place = nn.Embedding(10, 4), nn.Embedding(7, 4)
+        self.conv, self.head = nn.Conv1d(4, 5, 3), nn.Linear(5, 3)
+
+    def forward(self, words):
+        x = self.embedding(words) + self.place(torch.arange(words.shape[1]))
+        return self.head(F.relu(self.conv(x.transpose(1, 2))).amax(2))
+
+
+def test_paths_from_words_begin_at_their_embedding():
+    torch.manual_seed(0)
+    problem = pv.Problem(Words(), [(torch.randint(0, 10, (6, 7)), torch.arange(6) % 3)])
+    assert effective_sparsity(problem).disconnected == 0
+    masks = {name: torch.ones_like(w, dtype=torch.bool) for name, w in problem.weights.items()}
+    masks["conv.weight"][2] = False
+    masks["head.weight"][:, 0] = False
+    found = effective_sparsity(problem, masks)
+    assert found.per_layer == {"conv.weight": LayerCounts(48, 36, 60), "head.weight": LayerCounts(12, 9, 15)}
+
+
+def test_a_table_that_is_not_looked_up_by_the_input_begins_no_path():
+    class Placed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.place, self.first, self.head = nn.Embedding(7, 4), nn.Linear(4, 5), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(x) + self.first(self.place(torch.arange(7))).sum()
+
+    problem = pv.Problem(Placed(), [(torch.randn(6, 4), torch.arange(6) % 3)])
+    assert effective_sparsity(problem).per_layer == {
+        "first.weight": LayerCounts(20, 0, 20),
+        "head.weight": LayerCounts(12, 12, 12),
+    }
+
+
+def test_whole_numbers_that_no_embedding_looks_up_are_one_line():
+    class Counted(nn.Linear):
+        def forward(self, words):
+            return super().forward(F.one_hot(words, 10).float().mean(1))
+
+    problem = pv.Problem(Counted(10, 3), [(torch.randint(0, 10, (6, 7)), torch.arange(6) % 3)])
+    with pytest.raises(InputError, match=r"^no input is of floating point, .* accepted: ") as caught:
+        effective_sparsity(problem)
+    assert "\n" not in str(caught.value)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pruneviz.arithmetic import exact_arithmetic
+from pruneviz.errors import InputError
 from pruneviz.inputs import inputs_of, part_of
 from pruneviz.masks import Masks
 from pruneviz.probes.paths import Paths, tensors_in
@@ -57,7 +58,8 @@ def effective_sparsity(problem: Problem, masks: Mapping[str, Tensor] | None = No
     at that size. A weight that is used in several places is connected if it is in one of them.
 
     Biases, shifts of normalization and activations that are not 0 at 0 make constants, to which no path leads from the
-    input; a product is reached through each factor; the statistics of a normalization link nothing. So a network
+    input; a product is reached through each factor; the statistics of a normalization link nothing, a softmax links all
+    that it is taken over. Inputs that are whole numbers begin at the embedding that looks them up. So a network
     without such constants, with running statistics, has the same output when the disconnected weights are removed too;
     in others this may change constants and batch statistics.
 
@@ -72,8 +74,8 @@ def effective_sparsity(problem: Problem, masks: Mapping[str, Tensor] | None = No
         An `EffectiveSparsity`; its masks are on the devices of the given ones.
 
     Raises:
-        InputError: a mask that does not fit, or an operation through which paths are not known, by name: attention,
-            matrix products, recurrent layers.
+        InputError: a mask that does not fit; an operation through which paths are not known, by name: attention,
+            matrix products, recurrent layers; inputs that no path begins at.
     """
     weights = problem.masked_weights(masks)  # which sees that the masks fit
     given = {} if masks is None else masks
@@ -82,8 +84,14 @@ def effective_sparsity(problem: Problem, masks: Mapping[str, Tensor] | None = No
         edges = {n: mask.to(weights[n]).requires_grad_() for n, mask in kept.items()}
         values = problem.parameters | edges
         inputs = _reached(part_of(inputs_of(problem.model, problem.batches[0]), slice(0, 1)))
-        with Paths(edges):
+        given_as = {t.is_floating_point() for t in tensors_in(inputs)}
+        with Paths(edges, tokens=False in given_as) as paths:
             output = problem.output(values, inputs, batchnorm="eval")
+        if True not in given_as and not paths.begun:
+            raise InputError(
+                "no input is of floating point, and none is looked up in an embedding, so that no path begins; "
+                "accepted: a network with either"
+            )
         ends = [t.sum() for t in tensors_in(output) if t.requires_grad]
         found = torch.autograd.grad(ends, list(edges.values()), allow_unused=True, materialize_grads=True)
     connected = {

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from pruneviz.errors import InputError
 
-ACCEPTED = "convolutions, linear layers, normalization, pointwise functions, pooling, sums and reshaping"
+ACCEPTED = "convolutions, linear layers, normalization, pointwise functions, softmax, pooling, sums and reshaping"
 
 
 class Paths(TorchFunctionMode):
@@ -28,11 +28,16 @@ class Paths(TorchFunctionMode):
 
     Args:
         edges: the prunable weights as leaves, 1 where an edge is and 0 elsewhere, by name.
+        tokens: whether inputs are whole numbers, so that paths begin at what is looked up by them in a table.
+
+    Attributes:
+        begun: whether paths have begun at a table.
     """
 
-    def __init__(self, edges: Mapping[str, Tensor]) -> None:
+    def __init__(self, edges: Mapping[str, Tensor], tokens: bool = False) -> None:
         super().__init__()
         self.names = {id(leaf): name for name, leaf in edges.items()}
+        self.tokens, self.begun = tokens, False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -40,6 +45,10 @@ class Paths(TorchFunctionMode):
         name = spelled.strip("_")
         signals = [t for t in tensors_in((args, kwargs)) if t.requires_grad]
         rule = _RULES.get(name)
+        if rule is _looked_up and self.tokens and not signals:
+            self.begun = True
+            with torch.enable_grad():
+                return torch.ones_like(func(*args, **kwargs)).requires_grad_().clone()
         if not signals or rule is _asked or (name == "get" and not isinstance(func(*args), Tensor)):
             return func(*args, **kwargs)
         weights = [self.names[id(t)] for t in signals if id(t) in self.names]
@@ -109,6 +118,16 @@ def _connection(func: Any, input: Tensor, weight: Tensor, bias: Any = None, *arg
 def _same(func: Any, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Each entry depends on the one at its place; other operands are settings."""
     return input.clone()
+
+
+def _linked(func: Any, input: Tensor, dim: int | None = None, *args: Any, **kwargs: Any) -> Tensor:
+    """Each entry depends on all along a dimension."""
+    along = dim if dim is not None else 0 if input.dim() in (0, 1, 3) else 1  # PyTorch's own choice
+    return _reached(input.sum(along, keepdim=True)).expand_as(input)
+
+
+def _looked_up(func: Any, *args: Any, **kwargs: Any) -> Tensor:
+    raise InputError(_unknown(f"{func.__name__!r} with a table that is a signal or prunable"))
 
 
 def _detached(func: Any, input: Tensor) -> Tensor:
@@ -191,7 +210,9 @@ _OPERATIONS: dict[Callable[..., Any], str] = {
     _same: "relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish softplus softsign hardtanh hardswish "
     "hardsigmoid hardshrink softshrink tanhshrink threshold log_sigmoid sigmoid tanh abs neg exp log sqrt square pow "
     "sin cos erf clamp clip batch_norm layer_norm group_norm instance_norm local_response_norm rms_norm normalize "
-    "softmax log_softmax dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout clone",
+    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout clone",
+    _linked: "softmax log_softmax softmin",
+    _looked_up: "embedding embedding_bag",
     _detached: "detach",
     _copied: "copy",
     _union: "add sub rsub subtract mul multiply div divide true_divide rdiv maximum minimum",
