@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -39,7 +40,8 @@ def prune(
         scorer: a registered scorer.
         sparsity: the fraction removed at the end, 0 <= sparsity < 1.
         scope: as in `allocate`.
-        schedule: None for the one on the scorer's card; or its name, such as "exponential:100" or "one_shot".
+        schedule: None for the one on the scorer's card; or its name, such as "exponential:100" or "one_shot". Steps
+            below the lowest sparsity that the scope can have, as smart-ratios do, are left out.
         minimum: weights that every layer keeps at least, as in `allocate`.
         options: the scorer's own.
 
@@ -55,15 +57,35 @@ def prune(
     check_problem(problem)
     card = scorers()[check_choice("scorer", scorer, scorers())]
     chosen = card.schedule if schedule is None else schedule
-    steps = (parse(chosen) if isinstance(chosen, str) else chosen).sparsities(sparsity)
-    if not steps:
-        raise InputError(f"the schedule {schedule!r} has no steps")
-    masks: Masks | None = None
-    final = cut(problem.weights, steps[-1], scope, minimum)  # what cannot be reached is refused before the work
-    for step in steps:
-        masks = final = cut(_compete(scorer, problem, masks, options), step, scope, minimum)
-    warn_of_collapse(final, stacklevel=3)
-    return final
+    masks: Masks = {}
+    for step in _steps(problem, chosen, sparsity, scope, minimum):
+        masks = cut(_compete(scorer, problem, masks or None, options), step, scope, minimum)
+    warn_of_collapse(masks, stacklevel=3)
+    return masks
+
+
+def _steps(problem: Problem, schedule: Schedule | str, target: float, scope: str, minimum: int) -> list[float]:
+    """The sparsities to go through, from the first that the scope can have on: smart-ratios have a lowest one.
+
+    What cannot be reached in the end is refused here, before the work.
+    """
+    given = parse(schedule) if isinstance(schedule, str) else schedule
+    if not hasattr(given, "sparsities"):
+        raise InputError(f"schedule {schedule!r} is not known; accepted: one of pruneviz.schedule, or its name as text")
+    steps = list(given.sparsities(target))
+    if not steps or steps != sorted(steps) or steps[-1] != target:
+        raise InputError(
+            f"the schedule {schedule!r} has the steps {steps}; accepted: sparsities that never fall, the last of them "
+            f"{target}"
+        )
+    blank = {name: torch.zeros_like(w) for name, w in problem.weights.items()}
+    cut(blank, target, scope, minimum)
+    while len(steps) > 1:
+        with suppress(InputError):
+            cut(blank, steps[0], scope, minimum)
+            break
+        del steps[0]
+    return steps
 
 
 def _compete(scorer: str, problem: Problem, masks: Masks | None, options: Mapping[str, Any]) -> Scores:

@@ -189,10 +189,38 @@ def test_a_bad_argument_is_one_line(call, says):
     assert "\n" not in str(caught.value)
 
 
-def test_a_schedule_without_steps_is_one_line():
-    class Empty:
+@pytest.mark.parametrize("steps", [[], [0.6, 0.5], [0.25, 0.4], [0.2, 0.5, 0.5, 0.4]])
+def test_a_schedule_whose_steps_do_not_lead_to_the_target_is_one_line(steps):
+    class Given:
         def sparsities(self, target):
-            return []
+            return steps
 
-    with pytest.raises(InputError, match="has no steps"):
-        pv.prune(networks.problem("bias_free"), "snip", 0.5, schedule=Empty())
+    with pytest.raises(InputError, match=r"has the steps \[.*accepted: sparsities that never fall.*0.5$"):
+        pv.prune(networks.problem("bias_free"), "snip", 0.5, schedule=Given())
+
+
+def test_what_is_no_schedule_is_one_line():
+    with pytest.raises(InputError, match=r"^schedule 100 is not known; accepted: "):
+        pv.prune(networks.problem("bias_free"), "snip", 0.5, schedule=100)
+
+
+@pytest.mark.parametrize("scorer", ["synflow", "force", "ntk_sap"])
+@pytest.mark.parametrize("scope", ["smart_ratio", "smart_ratio_vgg"])
+def test_smart_ratios_are_reached_in_the_steps_of_any_schedule(scorer, scope):
+    """The convolutions and 0.3 of the linear layers are fewer than the first steps of a schedule keep."""
+    linear = torch.nn.Linear(16, 40), torch.nn.Linear(40, 3)
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), *linear)
+    problem = pv.Problem(model, [(torch.randn(6, 1, 4, 4), torch.arange(6) % 3)])
+    masks = pv.prune(problem, scorer, 0.7, scope=scope)
+    assert pv.masks.kept(masks) == round(0.3 * pv.masks.total(masks))
+    assert int(masks["3.weight"].sum()) == round(0.3 * 640)
+    with pytest.raises(InputError, match=r"sparsity 0\.5 keeps"):
+        pv.prune(problem, scorer, 0.5, scope=scope)
+
+
+def test_weights_that_are_not_numbers_do_not_matter_to_scores_that_do_not_read_them():
+    problem = networks.problem("bias_free")
+    with torch.no_grad():
+        next(problem.model.parameters())[0, 0] = torch.nan
+    masks = pv.prune(problem, "random", 0.5)
+    assert pv.masks.kept(masks) == 21
