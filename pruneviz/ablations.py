@@ -43,7 +43,7 @@ def shuffle(masks: Mapping[str, Tensor], seed: int = 0) -> Masks:
     generator = _generator(seed)
     shuffled = {}
     for name, mask in _checked_masks(masks).items():
-        order = torch.randperm(mask.numel(), generator=generator).to(mask.device)
+        order = torch.randperm(mask.numel(), generator=generator, device="cpu").to(mask.device)
         shuffled[name] = mask.reshape(-1)[order].reshape(mask.shape)
     return shuffled
 
@@ -149,19 +149,21 @@ def _generator(seed: int) -> torch.Generator:
     re-initialization would give the same weights back.
     """
     other = torch.Generator().manual_seed(check_seed(seed))
-    return torch.Generator().manual_seed(int(torch.randint(2**63 - 1, (), generator=other)))
+    return torch.Generator().manual_seed(int(torch.randint(2**63 - 1, (), generator=other, device="cpu")))
 
 
 def _check_redrawn(model: nn.Module) -> None:
     """See that every parameter belongs to a layer that is drawn or reset."""
-    known = (nn.Conv2d, nn.Linear, *_CONSTANT)
-    redrawn = {id(p) for m in model.modules() if isinstance(m, known) for p in m.parameters(recurse=False)}
+    redrawn = {id(p) for m in model.modules() if isinstance(m, _CONSTANT) for p in m.parameters(recurse=False)}
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):  # a weight that is computed, from weight_orig for one, is none
+            redrawn |= {id(p) for name, p in module._parameters.items() if name in ("weight", "bias")}
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(path, recurse=False):
             if id(parameter) not in redrawn:
                 raise InputError(
                     f"{name!r} of a {type(module).__name__} would keep its old values; accepted: networks whose "
-                    "parameters are those of Conv2d, Linear and normalization layers"
+                    "parameters are the weights and biases of Conv2d and Linear, and those of normalization layers"
                 )
 
 

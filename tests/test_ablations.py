@@ -273,7 +273,7 @@ BAD = {
     "reinitialize: no module": (lambda: reinitialize(MASK), "model is a dict; a torch.nn.Module is needed"),
     "reinitialize: convolution": (
         lambda: reinitialize(networks.model("conv1d")),
-        "'0.weight' of a Conv1d would keep its old values; accepted: .*Conv2d, Linear and normalization",
+        "'0.weight' of a Conv1d would keep its old values; accepted: .*Conv2d and Linear, and those of normalization",
     ),
     "reinitialize: a parameter": (
         lambda: reinitialize(networks.model("transformer")),
@@ -324,3 +324,17 @@ def test_a_gpu_gets_the_same_positions_and_the_same_weights():
     here = reinitialize(model).state_dict()
     there = reinitialize(copy.deepcopy(model).cuda()).state_dict()
     assert all(t.is_cuda and torch.equal(t.cpu(), here[n]) for n, t in there.items())
+
+
+@pytest.mark.parametrize("how", ["weight_norm", "pruned"])
+def test_a_weight_that_hooks_compute_is_refused_not_kept(how):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+    if how == "pruned":
+        pv.to_torch_prune(model, {"0.weight": torch.arange(20).view(5, 4) % 2 == 0})
+    else:
+        nn.utils.weight_norm(model[0])
+    with torch.no_grad():
+        model(torch.randn(2, 4))
+    with pytest.raises(InputError, match=r"'0\.weight_.*' of a Linear would keep its old values; accepted: "):
+        pv.ablations.reinitialize(model)
