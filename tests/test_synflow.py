@@ -593,3 +593,51 @@ def test_a_weight_that_the_output_does_not_depend_on_scores_zero_and_is_warned_o
 def test_a_mask_that_does_not_fit_is_one_line(masks, says):
     with pytest.raises(InputError, match=says):
         pv.score("synflow", problem_of(mlp(5, 7, 3, bias=True), 5), masks=masks)
+
+
+def test_a_mask_of_attention_may_be_minus_infinity():
+    class Causal(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention, self.head = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 3)
+            self.register_buffer("mask", torch.full((5, 5), -math.inf).triu(1))
+
+        def forward(self, x):
+            return self.head(self.attention(x, x, x, attn_mask=self.mask, need_weights=False)[0].mean(1))
+
+    model = Causal().double()
+    problem = pv.Problem(model, [(torch.randn(6, 5, 4, dtype=torch.float64), torch.arange(6) % 3)])
+    found = networks.score("synflow", problem)
+    positive = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in positive.parameters():
+            parameter.abs_()
+    positive(torch.ones(1, 5, 4, dtype=torch.float64)).sum().backward()
+    for name, scores in found.items():
+        parameter = positive.get_parameter(name)
+        torch.testing.assert_close(scores, (parameter * parameter.grad).abs().detach())
+
+
+def test_a_flow_that_is_not_a_number_is_one_line():
+    class Unbounded(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) + (1 - x).log() * 0
+
+    problem = pv.Problem(Unbounded(3, 3), [(torch.rand(2, 3) / 2, torch.tensor([0, 1]))])
+    with pytest.raises(InputError, match=r"^the synaptic flow of this model is nan: .* accepted is") as caught:
+        networks.score("synflow", problem)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_weight_without_entries_is_no_obstacle():
+    class Empty(nn.Linear):
+        def __init__(self):
+            super().__init__(3, 3)
+            self.none = nn.Linear(3, 0)
+
+        def forward(self, x):
+            return torch.cat([super().forward(x), self.none(x)], 1)
+
+    found = networks.score("synflow", pv.Problem(Empty(), [(torch.rand(2, 3), torch.tensor([0, 1]))]))
+    assert found["none.weight"].shape == (0, 3)
+    assert bool((found["weight"] > 0).all())

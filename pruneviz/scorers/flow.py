@@ -71,6 +71,11 @@ def flow_products(problem: Problem, masks: Masks | None) -> Weights:
     if products and all(bool(product.isfinite().all()) for product in products.values()):
         # The zeros are true ones, or the scores of one network differ by more than floating point can tell.
         return {name: product.abs_() for name, product in products.items()}
+    if math.isnan(flow):
+        raise InputError(
+            "the synaptic flow of this model is nan: at absolute weights and inputs of one an operation has no value; "
+            "accepted is a model whose output is a number there"
+        )
     raise InputError(
         f"the synaptic flow of this model is {flow:g} in float64, and it is no plain chain of layers, out of which "
         "powers of two could be taken; accepted is a model with smaller weights, or with fewer layers"
@@ -142,7 +147,7 @@ def _differentiate(
     parameters = {name: p.abs() for name, p in problem.parameters.items()}
     for name, mask in (masks or {}).items():
         parameters[name].mul_(mask.to(parameters[name].device))  # several times as fast as filling
-    buffers = {name: b.abs() if b.is_floating_point() else b.clone() for name, b in problem.model.named_buffers()}
+    buffers = {name: _magnitudes(b) for name, b in problem.model.named_buffers()}
     values = {**parameters, **buffers}
     if double:
         values = {name: value.double() if value.is_floating_point() else value for name, value in values.items()}
@@ -177,6 +182,11 @@ def _differentiate(
     return total, products
 
 
+def _magnitudes(buffer: Tensor) -> Tensor:
+    """Absolute values, but for infinities: minus infinity is what attention masks what it must not see with."""
+    return torch.where(buffer.isfinite(), buffer.abs(), buffer) if buffer.is_floating_point() else buffer.clone()
+
+
 def _multiply(products: Weights, name: str, value: Tensor, gradient: Tensor) -> Tensor:
     # Each gradient is used up as soon as it is there, in the memory of the weights, which nothing reads any more: no
     # more than one is held at a time. On a CPU the fresh pages for all of them would cost a third of the whole step.
@@ -187,7 +197,7 @@ def _multiply(products: Weights, name: str, value: Tensor, gradient: Tensor) -> 
 def _in_range(flow: float, products: Iterable[Tensor]) -> bool:
     """Make the products positive, in place, and tell whether all are finite and those that count far from underflow."""
     far, found = math.isfinite(flow), False
-    for product in products:
+    for product in filter(Tensor.numel, products):
         low, high = (float(end) for end in torch.aminmax(product))
         if low < 0:
             low, high = (float(end) for end in torch.aminmax(product.abs_()))
@@ -220,6 +230,8 @@ def _balanced(problem: Problem, masks: Masks | None) -> Weights | None:
         if 1.0 <= flow < 2.0**256:
             break
         low, high = (low, correction) if flow < 1.0 else (correction, high)
+    if not products:
+        return None
     biases = 0.0
     for name in reversed([name for name in exponents if name in products]):
         total = float(products[name].sum())
