@@ -58,21 +58,21 @@ def prunable_names(model: nn.Module, prunable: Prunable) -> tuple[str, ...]:
     parameters = dict(model.named_parameters())
     if prunable is None:
         connections = {
-            id(getattr(module, attribute))
+            id(module._parameters[attribute])  # not by getattr, which computes a parametrized weight anew
             for module in model.modules()
             for kind, attributes in _CONNECTIONS
             if isinstance(module, kind)
             for attribute in attributes
-            if isinstance(getattr(module, attribute), nn.Parameter)
+            if module._parameters.get(attribute) is not None
         }
         names = [name for name, parameter in parameters.items() if id(parameter) in connections]
     elif callable(prunable):
         names = [name for name, parameter in parameters.items() if prunable(name, parameter)]
     elif isinstance(prunable, str | Iterable):
-        prunable = [prunable] if isinstance(prunable, str) else prunable
-        for name in prunable:
+        chosen = [prunable] if isinstance(prunable, str) else list(prunable)
+        for name in chosen:
             check_choice("prunable parameter", name, parameters)
-        names = [name for name in parameters if name in set(prunable)]
+        names = [name for name in parameters if name in chosen]
     else:
         raise InputError(f"prunable is {prunable!r}; accepted: {_SELECTIONS}")
     if not names:

@@ -63,7 +63,8 @@ class Problem:
         model: any network; it may be in any mode and have any hooks.
         batches: a sequence of batches on the model's device, inputs of the model's dtype if floating point. A batch is
             a tuple `(x, y)` or `(*inputs, y)`, for `model(*inputs)`, or a dictionary, of which the model gets as
-            keywords what its forward takes.
+            keywords what its forward takes. The x of a pair may be a tuple or list, for `model(*x)`, or a dictionary,
+            for `model(**x)`; a model that takes one of these as its argument is called by keyword, `({"name": x}, y)`.
         loss: `loss(output, y) -> scalar`, or `loss(output, batch)` where batches are dictionaries; a mean over the
             batch.
         batchnorm: "train": batch normalization uses the statistics of each batch, so that how the examples
@@ -178,7 +179,8 @@ class Problem:
             index: the batch's place, for messages.
 
         Raises:
-            InputError: a label that cross entropy has no logit for, or a temperature on an output that is no tensor.
+            InputError: a label that cross entropy has no logit for; a target that is no tensor; an output that is no
+                tensor, for cross entropy or a temperature.
         """
         output, target = self.output(values, inputs_of(self.model, batch)), target_of(batch)
         if temperature != 1.0:
@@ -189,6 +191,7 @@ class Problem:
                 )
             output = output / temperature
         if self.loss_function is F.cross_entropy:
+            _check_tensors(output, target)
             _check_labels(output, target, index)
         return self.loss_function(output, target)
 
@@ -265,9 +268,19 @@ def finite_loss(loss: Tensor, index: int) -> Tensor:
     return loss
 
 
-def _check_labels(output: Tensor, y: Any, index: int | None) -> None:
+def _check_tensors(output: Any, y: Any) -> None:
+    """What cross entropy compares."""
+    for what, given in (("model's output", output), ("target", y)):
+        if not isinstance(given, Tensor):
+            raise InputError(
+                f"the {what} is a {type(given).__name__}, which the default loss, cross entropy, does not take; "
+                "accepted: a tensor, or a loss of your own, loss=function(output, y)"
+            )
+
+
+def _check_labels(output: Tensor, y: Tensor, index: int | None) -> None:
     """Cross entropy's labels: on a GPU one without a logit would end the process's use of the device."""
-    if not isinstance(y, Tensor) or y.is_floating_point() or output.dim() == 0:
+    if y.is_floating_point() or output.dim() == 0:
         return
     classes = output.shape[1] if output.dim() > 1 else output.shape[0]
     wrong = y[(y != IGNORED_LABEL) & ((y < 0) | (y >= classes))]

@@ -22,7 +22,7 @@ def untouched(model: nn.Module, values: Mapping[str, Tensor], batchnorm: str, de
         device: whose generator of random numbers stays as it is, beside the processor's.
     """
     mode = _evaluation_mode(model, batchnorm)
-    with mode, _frozen_random_state(device), _substituted(model, values):
+    with mode, _frozen_random_state(device), _kept_attributes(model), _substituted(model, values):
         yield
 
 
@@ -52,6 +52,30 @@ def _substituted(model: nn.Module, values: Mapping[str, Tensor]) -> Iterator[Non
     finally:
         for slots, key, tensor in held:
             slots[key] = tensor
+
+
+@contextmanager
+def _kept_attributes(model: nn.Module) -> Iterator[None]:
+    """Tensors that a forward pass leaves in plain attributes, which hold on to its graph, give way to what was there.
+
+    A network of one's own may keep its features so; and hooks of `torch.nn.utils.prune` and of the older
+    `weight_norm` write the weight that they compute there. PyTorch's own layers without hooks keep nothing.
+    """
+    before = [
+        (vars(module), dict(vars(module)))
+        for module in model.modules()
+        if module._forward_pre_hooks or not type(module).__module__.startswith("torch.nn.")
+    ]
+    try:
+        yield
+    finally:
+        for now, then in before:
+            changed = [key for key, value in now.items() if isinstance(value, Tensor) and value is not then.get(key)]
+            for key in changed:
+                if key in then:
+                    now[key] = then[key]
+                else:
+                    del now[key]
 
 
 @contextmanager

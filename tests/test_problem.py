@@ -437,3 +437,68 @@ def test_a_gradient_is_one_also_where_gradients_are_off() -> None:
             _, found = problem.gradient(problem.weights)
         assert all(torch.equal(found[name], g) for name, g in expected.items())
         assert any(bool(g.any()) for g in found.values())
+
+
+def test_a_weight_that_is_computed_is_not_computed_to_find_what_is_prunable():
+    """Spectral normalization takes a step of the power iteration whenever its weight is read in training mode."""
+    model = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 5)), nn.ReLU(), nn.Linear(5, 3)).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    problem = pv.Problem(model, [(torch.randn(6, 4), torch.arange(6) % 3)])
+    pv.isometry_distance(model)
+    pv.FlowRecorder()(0, model, torch.zeros(()))
+    assert problem.names == ("2.weight",)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("scorer", ["snip", "grasp", "synflow"])
+def test_tensors_that_a_forward_leaves_in_attributes_are_put_back(scorer):
+    class Keeps(nn.Linear):
+        def forward(self, x):
+            self.features = super().forward(x)
+            return self.features
+
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3), Keeps(3, 3))
+    x = torch.randn(6, 4)
+    pv.to_torch_prune(model, {"0.weight": torch.arange(20).view(5, 4) % 2 == 0})
+    model(x)
+    weight, features = model[0].weight, model[3].features
+    pv.score(scorer, pv.Problem(model, [(x, torch.arange(6) % 3)]))
+    assert model[0].weight is weight
+    assert model[3].features is features
+    del model[3].features
+    pv.score(scorer, pv.Problem(model, [(x, torch.arange(6) % 3)]))
+    assert not hasattr(model[3], "features")
+
+
+def test_a_model_that_takes_a_collection_is_called_by_keyword():
+    class Takes(nn.Linear):
+        def forward(self, given):
+            return super().forward(sum(given.values() if isinstance(given, dict) else given))
+
+    torch.manual_seed(0)
+    model, a, b, y = Takes(4, 3), torch.randn(6, 4), torch.randn(6, 4), torch.arange(6) % 3
+    expected = float(F.cross_entropy(model([a, b]), y).detach())
+    for x in ([a, b], {"a": a, "b": b}):
+        problem = pv.Problem(model, [({"given": x}, y)])
+        assert problem.gradient(problem.weights)[0] == pytest.approx(expected)
+
+
+def test_names_may_come_from_a_generator():
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+    batch = torch.randn(6, 4), torch.arange(6) % 3
+    assert pv.Problem(model, [batch], prunable=(name for name in ["2.weight", "0.weight"])).names == (
+        "0.weight",
+        "2.weight",
+    )
+
+
+@pytest.mark.parametrize("kind", ["output", "target"])
+def test_what_cross_entropy_cannot_take_is_one_line(kind):
+    class Pair(nn.Linear):
+        def forward(self, input):
+            return super().forward(input), None
+
+    x, y = torch.randn(6, 4), torch.arange(6) % 3
+    problem = pv.Problem(Pair(4, 3), [(x, y)]) if kind == "output" else pv.Problem(nn.Linear(4, 3), [{"input": x}])
+    with pytest.raises(InputError, match=rf"^the .*{kind} is a (tuple|dict), .*accepted: a tensor, or a loss of"):
+        pv.score("snip", problem)
