@@ -242,7 +242,7 @@ def scoring_batches(
     drawn = []
     for batch in range(batches):
         chosen = torch.nonzero((rank // per_class) == batch).view(-1)
-        chosen = chosen[torch.randperm(len(chosen), generator=generator)].to(data.train_x.device)
+        chosen = chosen[torch.randperm(len(chosen), generator=generator, device="cpu")].to(data.train_x.device)
         drawn.append((data.normalize(data.train_x[chosen], dtype), data.train_y[chosen]))
     return drawn
 

@@ -76,7 +76,7 @@ def _threshold(keys: Sequence[Iterable[Tensor]], bits: int, keep: int, n: int) -
     while rest and inside > max(_FEW, n // _SHARE):
         digit = min(_DIGIT, rest)
         shift = rest - digit
-        counts = torch.zeros(1 << digit, dtype=torch.int64)
+        counts = torch.zeros(1 << digit, dtype=torch.int64, device="cpu")
         for part in candidates():
             counts += torch.bincount((part >> shift) - (base >> shift), minlength=1 << digit).cpu()
         at_least = counts.flip(0).cumsum(0)

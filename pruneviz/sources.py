@@ -104,11 +104,11 @@ def _read_digits() -> Parts:
     digits = load_digits()
     x = torch.from_numpy(digits.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
     y = torch.from_numpy(digits.target).long()
-    is_test = torch.zeros(len(y), dtype=torch.bool)
+    is_test = torch.zeros_like(y, dtype=torch.bool)
     for label in range(10):
         # No random numbers: these images are the test part in every version of every library.
         own = torch.nonzero(y == label).view(-1)
-        is_test[own[torch.arange(_DIGITS_TEST_PER_CLASS) * len(own) // _DIGITS_TEST_PER_CLASS]] = True
+        is_test[own[torch.arange(_DIGITS_TEST_PER_CLASS, device=y.device) * len(own) // _DIGITS_TEST_PER_CLASS]] = True
     return x[~is_test], y[~is_test], x[is_test], y[is_test]
 
 

@@ -50,12 +50,12 @@ def rank_in_class(y: Tensor, generator: torch.Generator) -> Tensor:
     Returns:
         (N,) int64. The images with rank < k are k random ones of every class.
     """
-    order = torch.randperm(len(y), generator=generator)
+    order = torch.randperm(len(y), generator=generator, device=y.device)
     order = order[torch.argsort(y[order], stable=True)]
     counts = torch.bincount(y)
     starts = counts.cumsum(0) - counts
     rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(y)) - starts[y[order]]
+    rank[order] = torch.arange(len(y), device=y.device) - starts[y[order]]
     return rank
 
 

@@ -371,3 +371,14 @@ def test_a_bad_option_or_model_is_one_line(call, says):
 
 def tokens() -> pv.Problem:
     return pv.Problem(Tokens(), [(torch.zeros(2, 5, dtype=torch.int64), torch.tensor([0, 1]))])
+
+
+def test_statistics_are_found_without_pytorchs_counter():
+    counted, old = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    old.num_batches_tracked = None
+    x = 2 + 3 * torch.randn(6, 3)
+    one, other = (
+        batch_statistics(pv.Problem(nn.Sequential(nn.Linear(3, 3), norm), [(x, torch.arange(6) % 3)]), {}, x)
+        for norm in (counted, old)
+    )
+    assert one.keys() == other.keys() != set()

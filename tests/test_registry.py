@@ -175,6 +175,32 @@ def test_a_grid_with_a_bad_import_is_refused(modules: str, says: str, tmp_path: 
     assert "\n" not in str(raised.value)
 
 
+def test_ranks_may_be_whole_numbers_in_any_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+    @pv.register(pv.Card(name="ranks", title="Ranks", effect="By hand."))
+    def ranks(problem: pv.Problem, masks: pv.Masks | None = None) -> pv.Scores:
+        weights = problem.masked_weights(masks)
+        return {n: w.abs().flatten().argsort().argsort().view(w.shape) for n, w in weights.items()}
+
+    problem = networks.problem("bias_free")
+    one, many = (pv.prune(problem, "ranks", 0.5, schedule=steps) for steps in ("one_shot", "linear:3"))
+    assert all(torch.equal(one[name], many[name]) for name in one)
+    assert all(s.is_floating_point() for s in pv.score("ranks", problem).values())
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.complex64])
+def test_scores_that_are_no_real_numbers_are_refused(monkeypatch: pytest.MonkeyPatch, kind: torch.dtype) -> None:
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+    @pv.register(pv.Card(name="odd", title="Odd", effect="By hand."))
+    def odd(problem: pv.Problem, masks: pv.Masks | None = None) -> pv.Scores:
+        return {n: w.to(kind) for n, w in problem.weights.items()}
+
+    with pytest.raises(pv.InputError, match=rf"'odd' returned {kind} for '0\.weight'; needed are real numbers"):
+        pv.score("odd", networks.problem("bias_free"))
+
+
 # Plug-ins ------------------------------------------------------------------------------------------------
 
 

@@ -140,7 +140,7 @@ class ChannelGraph:
             module = item.dep.target.module
             if not isinstance(module, _ConvNd | nn.Linear | _BatchNorm | nn.PReLU) or module.weight is None:
                 continue
-            slices, channels = torch.tensor(item.idxs), torch.tensor(item.root_idxs)
+            slices, channels = torch.tensor(item.idxs, device="cpu"), torch.tensor(item.root_idxs, device="cpu")
             dense = isinstance(module, _ConvNd | nn.Linear)
             out = self._graph.is_out_channel_pruning_fn(item.dep.handler)
             dim = int(out == isinstance(module, _ConvTransposeNd)) if dense else 0

@@ -132,9 +132,9 @@ def _draw_orthogonal(layer: Layer, generator: torch.Generator, kernel: Kernel) -
 
 
 def _delta_kernel(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
-    kernel = torch.zeros(shape)
+    kernel = torch.zeros(shape, device="cpu")
     row, column = ((size - 1) // 2 for size in shape[2:])
-    kernel[:, :, row, column] = nn_init.orthogonal_(torch.empty(shape[:2]), generator=generator)
+    kernel[:, :, row, column] = nn_init.orthogonal_(torch.empty(shape[:2], device="cpu"), generator=generator)
     return kernel
 
 
@@ -143,12 +143,13 @@ def _full_kernel(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
     channels = max(shape[:2])
 
     def rotation() -> torch.Tensor:
-        return nn_init.orthogonal_(torch.empty(channels, channels, dtype=torch.float64), generator=generator)
+        blank = torch.empty(channels, channels, dtype=torch.float64, device="cpu")
+        return nn_init.orthogonal_(blank, generator=generator)
 
     kernel = rotation()[:, :, None, None]
     for axis, size in enumerate(shape[2:], start=2):
         for _ in range(size - 1):
-            basis = rotation()[:, torch.rand(channels, generator=generator) < 0.5]
+            basis = rotation()[:, torch.rand(channels, generator=generator, device="cpu") < 0.5]
             projected = torch.einsum("op,ip,icyx->ocyx", basis, basis, kernel)
             edge = torch.zeros_like(kernel.narrow(axis, 0, 1))
             kernel = torch.cat([projected, edge], axis) + torch.cat([edge, kernel - projected], axis)

@@ -103,7 +103,8 @@ def spectral_density(
         side = view.examples * view.outputs
         steps = min(steps, side)
         with products(view, budget - 8 * side * vectors * (steps + 4), vectors, progress) as (product, _):
-            start = torch.randn(side, vectors, generator=generator, dtype=torch.float64).to(problem.device)
+            start = torch.randn(side, vectors, generator=generator, dtype=torch.float64, device="cpu")
+            start = start.to(problem.device)
             lengths = start.norm(dim=0)
             with torch.no_grad():
                 nodes, weights = quadrature(product, start / lengths, steps)

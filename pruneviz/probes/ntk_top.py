@@ -102,7 +102,7 @@ def ntk_top(
         block = min(block, side)
         vectors = 4 * 8 * side * min(side, max(k, block * iterations) + block)
         with products(view, budget - vectors, block, progress) as (product, kernel):
-            start = torch.randn(side, block, generator=generator, dtype=torch.float64).to(problem.device)
+            start = torch.randn(side, block, generator=generator, dtype=torch.float64, device="cpu").to(problem.device)
             floor = 10 * torch.finfo(view.dtype).eps
             with torch.no_grad():
                 top = largest(product, start, k, tolerance=tolerance, floor=floor, iterations=iterations)

@@ -63,7 +63,11 @@ def spectrum(operator: LayerOperator, budget: int, iterations: int, tolerance: f
     columns = (a.transpose(weight.new_ones(1, shape[0]), pattern)[0] > 0.5).nonzero()[:, 0]
     size = min(len(rows), len(columns))
     if 8 * len(rows) * len(columns) <= budget:
-        values = torch.linalg.svdvals(_dense(a, rows, columns, budget)).cpu() if size else torch.zeros(0).double()
+        values = (
+            torch.linalg.svdvals(_dense(a, rows, columns, budget)).cpu()
+            if size
+            else torch.empty(0, device="cpu").double()
+        )
         ends = (float(values[0]), float(values[-1])) if size else (0.0, 0.0)
         return OperatorSpectrum(shape, size, *ends, values=values)
     return OperatorSpectrum(shape, size, *_ends(_gram(a, rows, columns), size, weight.device, iterations, tolerance))
@@ -106,7 +110,7 @@ def _ends(
         return gram(torch.from_numpy(columns.T.astype("float64")).to(device)).T.cpu().numpy()
 
     generator = torch.Generator().manual_seed(0)
-    start = torch.randn(min(BLOCK, size), size, generator=generator, dtype=torch.float64).to(device)
+    start = torch.randn(min(BLOCK, size), size, generator=generator, dtype=torch.float64, device="cpu").to(device)
     ahead = start
     for _ in range(_POWER_STEPS):  # which also say how large the operator is
         ahead = torch.linalg.qr(gram(ahead).T).Q.T

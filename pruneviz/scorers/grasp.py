@@ -148,7 +148,8 @@ def _redraw_linear(problem: Problem, weights: Weights, masks: Masks | None, seed
     fresh = dict(weights)
     for name, parameter in problem.model.named_parameters():
         if name in fresh and id(parameter) in linear:
-            drawn = nn.init.xavier_normal_(torch.empty(parameter.shape, dtype=parameter.dtype), generator=generator)
+            blank = torch.empty(parameter.shape, dtype=parameter.dtype, device="cpu")
+            drawn = nn.init.xavier_normal_(blank, generator=generator)
             fresh[name] = drawn.to(parameter.device)
             if masks is not None and name in masks:
                 fresh[name].masked_fill_(~masks[name].to(parameter.device), 0)

@@ -119,7 +119,7 @@ def ntk_sap(
 
 def _normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
     """Drawn in float64 on the CPU, so that every device and precision gets the same numbers."""
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(like)
+    return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu").to(like)
 
 
 def _noise(problem: Problem, batch: Batch, size: int | None, generator: torch.Generator) -> Any:

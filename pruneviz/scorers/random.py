@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from pruneviz.errors import check_seed
@@ -48,6 +50,5 @@ def random(problem: Problem, masks: Masks | None = None, *, seed: int = 0) -> Sc
         InputError: a seed that no generator accepts.
     """
     generator = torch.Generator().manual_seed(check_seed(seed))
-    return {
-        name: torch.rand(w.shape, generator=generator, dtype=torch.float64).to(w) for name, w in problem.weights.items()
-    }
+    draw = partial(torch.rand, generator=generator, dtype=torch.float64, device="cpu")
+    return {name: draw(w.shape).to(w) for name, w in problem.weights.items()}

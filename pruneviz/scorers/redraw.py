@@ -30,7 +30,7 @@ def drawn_values(model: nn.Module, rule: str, generator: torch.Generator) -> Wei
             RULES[rule](layer, generator)
             new = {kind: p.detach() for kind, p in layer.named_parameters()}
         elif isinstance(module, _BatchNorm):
-            new = {"weight": torch.ones(module.num_features), "bias": torch.zeros(module.num_features)}
+            new = {kind: torch.full_like(p, float(kind == "weight")) for kind, p in own.items()}
         else:
             continue
         values |= {names[id(p)]: new[kind].to(p) for kind, p in own.items()}
@@ -75,8 +75,9 @@ def batch_statistics(problem: Problem, values: Mapping[str, Tensor], inputs: Any
         problem.output({**values, **fresh}, inputs, batchnorm="train")
     statistics: Weights = {}
     for module, buffers in gathered.items():
-        (mean_name, mean), (variance_name, variance), (_, uses) = buffers.items()
-        share = float(uses > 0) if module.momentum is None else 1.0 - (1.0 - module.momentum) ** int(uses)
+        (mean_name, mean), (variance_name, variance), *counted = buffers.items()
+        uses = int(counted[0][1]) if counted else 1  # without PyTorch's counter, as in old models
+        share = float(uses > 0) if module.momentum is None else 1.0 - (1.0 - module.momentum) ** uses
         if share > 0:
             statistics |= {mean_name: mean / share, variance_name: variance / share}
     return statistics

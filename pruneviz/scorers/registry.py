@@ -181,8 +181,8 @@ def score(name: str, problem: Problem, *, masks: Masks | None = None, **options:
         options: the scorer's own; see its card.
 
     Returns:
-        One tensor per prunable weight, of its shape, dtype and device, in model order. Larger is kept first;
-        the values are raw, never normalized.
+        One floating-point tensor per prunable weight, of its shape and, unless the scorer says otherwise, its dtype
+        and device, in model order. Larger is kept first; the values are raw, never normalized.
 
     Raises:
         InputError: an unknown scorer or option, a mask that does not fit, a loss or score that is not finite, a
@@ -255,7 +255,10 @@ def _checked(name: str, result: Any, problem: Problem) -> Scores:
         if given.shape != w.shape:
             shapes = f"{tuple(given.shape)} for {layer!r}; needed is {tuple(w.shape)}"
             raise InputError(f"scorer {name!r} returned scores of shape {shapes}")
-    return {layer: result[layer].detach() for layer in problem.names}
+        if given.dtype == torch.bool or given.is_complex():
+            raise InputError(f"scorer {name!r} returned {given.dtype} for {layer!r}; needed are real numbers")
+    scores = {layer: result[layer].detach() for layer in problem.names}
+    return {layer: s if s.is_floating_point() else s.double() for layer, s in scores.items()}
 
 
 def _written_in(scorer: Scorer) -> Source | None:
