@@ -132,6 +132,13 @@ def test_alignment_is_the_cosine_by_the_formula(form, centered):
     assert kernel_alignment(result, target, centered=centered) == pytest.approx(float(expected), rel=1e-12)
 
 
+def test_labels_without_a_column_are_one_line() -> None:
+    for label in (-100, 3):
+        problem = pv.Problem(nn.Linear(2, 3), [(torch.randn(2, 2), torch.tensor([1, label]))])
+        with pytest.raises(InputError, match=rf"labels from {min(1, label)} to {max(1, label)}; accepted: 0 to 2$"):
+            one_hot_labels(problem, 3)
+
+
 def test_a_kernel_of_the_labels_is_aligned_and_one_without_them_is_not():
     labels = torch.tensor([0, 0, 1, 1])
     x = F.one_hot(labels, 2).double()  # inputs that are the labels: K = Y Y^T x I

@@ -7,6 +7,7 @@ a training loop written out, and by what it must not change.
 import math
 
 import networks
+import numpy as np
 import pytest
 import reference
 import reference_signal
@@ -253,3 +254,11 @@ def test_a_recorder_that_cannot_work_is_one_line():
         FlowRecorder(1, masks=some_masks(model))
     with pytest.raises(InputError, match="is no parameter"):
         FlowRecorder(1, problem, {"no": torch.ones(1, dtype=torch.bool)})
+
+
+def test_the_recorder_takes_steps_of_numpy():
+    given = FlowRecorder(steps=np.arange(0, 5, 2))
+    model = torch.nn.Linear(2, 2)
+    for step in range(5):
+        given(step, model, torch.zeros(()))
+    assert given.history.steps == (0, 2, 4)

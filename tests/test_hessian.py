@@ -185,3 +185,12 @@ def test_without_curvlinops_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "curvlinops", None)
     with pytest.raises(ModuleNotFoundError, match=r"needs 'curvlinops': pip install 'pruneviz\[hessian\]'"):
         hessian_spectrum(networks.problem("linear"))
+
+
+def test_all_eigenvalues_of_a_larger_network_are_found():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(19, 12), nn.Tanh(), nn.Linear(12, 3)).double()  # 264 weights, above _DENSE
+    problem = pv.Problem(model, [(torch.randn(8, 19, dtype=torch.float64), torch.arange(8) % 3)])
+    every, most = (hessian_spectrum(problem, k=k).eigenvalues for k in (264, 263))
+    assert len(every) == 264
+    torch.testing.assert_close(every[:20], most[:20], rtol=1e-6, atol=1e-9)

@@ -393,3 +393,16 @@ def test_a_network_on_integers_has_no_jacobian():
     with pytest.raises(InputError, match="no inputs of floating point"):
         jacobian(problem)
     assert list(layers(problem)) == ["2.weight"]
+
+
+def test_inputs_that_examples_share_have_no_jacobian_per_example():
+    class Scaled(nn.Linear):
+        def forward(self, x, scale):
+            return super().forward(x * scale)
+
+    for rows in (4, 1):
+        scale = torch.ones(4) if rows == 4 else torch.ones(1, 4)
+        problem = pv.Problem(Scaled(4, 3), [(torch.randn(6, 4), scale, torch.arange(6) % 3)])
+        for examples in (None, 2):
+            with pytest.raises(InputError, match=r"^the inputs of batch 0 differ in length, .*accepted: parts without"):
+                signal_propagation(problem, parts="jacobian", examples=examples)

@@ -64,7 +64,8 @@ def one_hot_labels(problem: Problem, classes: int, *, centered: bool = False) ->
             received = f"{y.dtype} of shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
             raise InputError(f"the labels of batch {index} are {received}; whole numbers are needed, one per input")
         if int(y.min()) < 0 or int(y.max()) >= classes:
-            raise InputError(f"batch {index} has labels from {int(y.min())} to {int(y.max())}: not below {classes}")
+            received = f"labels from {int(y.min())} to {int(y.max())}"
+            raise InputError(f"batch {index} has {received}; accepted: 0 to {classes - 1}")
         labels.append(y.long())
     hot = torch.nn.functional.one_hot(torch.cat(labels), classes).double()
     return hot - hot.mean(0) if centered else hot

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +98,7 @@ def hessian_spectrum(
         with second_derivatives():
             matrix = operator(library, network)
             network.tick = bar.update
-            few = n <= _DENSE
+            few = n <= _DENSE or k == n  # ARPACK finds fewer than all
             values, residuals = _dense(matrix, k) if few else _ends(matrix, k, iterations, tolerance, seed)
             scale = float(values.abs().nan_to_num().max())
             grid = None
@@ -120,7 +121,7 @@ def _dense(matrix: Any, k: int) -> tuple[Tensor, Tensor]:
     units = torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
     full = torch.cat([matrix @ some for some in units.split(_AT_ONCE, 1)], 1).double().cpu()
     values = torch.linalg.eigvalsh((full + full.T) / 2).flip(0)
-    return torch.cat([values[:k], values[-1:]]), torch.zeros(k + 1, dtype=torch.float64)
+    return torch.cat([values[:k], values[-1:]]), values.new_zeros(k + 1)
 
 
 def _ends(matrix: Any, k: int, iterations: int, tolerance: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -129,7 +130,8 @@ def _ends(matrix: Any, k: int, iterations: int, tolerance: float, seed: int) -> 
 
     n = matrix.shape[1]
     h = matrix.to_scipy()
-    start = torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).numpy()
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randn(n, generator=generator, dtype=torch.float64, device="cpu").numpy()
 
     def found(shift: float, **options: Any) -> tuple[Tensor, Tensor]:
         moved = LinearOperator(h.shape, matvec=lambda v: h @ v - shift * v, dtype=float)
@@ -138,17 +140,21 @@ def _ends(matrix: Any, k: int, iterations: int, tolerance: float, seed: int) -> 
         except ArpackNoConvergence as error:
             vectors = error.eigenvectors
         pairs = [(torch.from_numpy(v), torch.from_numpy(h @ v)) for v in vectors.T]
-        quotients = torch.tensor([float(v @ hv / (v @ v)) for v, hv in pairs], dtype=torch.float64)
-        norms = [float((hv - q * v).norm() / v.norm()) for (v, hv), q in zip(pairs, quotients, strict=True)]
+        quotients = _numbers(float(v @ hv / (v @ v)) for v, hv in pairs)
+        norms = _numbers(float((hv - q * v).norm() / v.norm()) for (v, hv), q in zip(pairs, quotients, strict=True))
         order = quotients.argsort(descending=True)
-        return quotients[order], torch.tensor(norms, dtype=torch.float64)[order]
+        return quotients[order], norms[order]
 
     top, top_residuals = found(0.0, k=k, which="LA")
     # From the largest one, the smallest is the farthest: what is found is as exact as the whole range asks for.
     low, low_residuals = found(float(top[0]) if len(top) else 0.0, k=1, which="SA")
     if not len(low):
-        low, low_residuals = torch.tensor([math.nan]).double(), torch.tensor([math.inf]).double()
+        low, low_residuals = _numbers([math.nan]), _numbers([math.inf])
     return torch.cat([top, low]), torch.cat([top_residuals, low_residuals])
+
+
+def _numbers(values: Iterable[float]) -> Tensor:
+    return torch.tensor([*values], dtype=torch.float64, device="cpu")
 
 
 def _density(

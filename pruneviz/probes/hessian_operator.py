@@ -83,13 +83,13 @@ def curvlinops() -> Any:
             raise ModuleNotFoundError(
                 f"pruneviz.hessian_spectrum needs {error.name!r}: pip install 'pruneviz[hessian]'", name=error.name
             ) from error
-        torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
+        torch.func.jvp(torch.sin, (torch.zeros((), device="cpu"),), (torch.zeros((), device="cpu"),))
     return library
 
 
 def operator(library: Any, network: MaskedLoss) -> Any:
     """H as curvlinops' operator on vectors of the kept weights; not checked for determinism, which `Problem` gives."""
-    data = [({"piece": piece}, torch.zeros(1)) for piece in network.problem.pieces()]
+    data = [({"piece": piece}, torch.zeros(1, device="cpu")) for piece in network.problem.pieces()]
     return library.HessianLinearOperator(
         network, _Value(), list(network.weights), data, check_deterministic=False, batch_size_fn=lambda _: 1
     )

@@ -44,8 +44,8 @@ def jacobian_spectrum(problem: Problem, values: Weights, examples: int | None, b
     """
     found: list[Tensor] = []
     for index, inputs in _examples(problem, examples):
+        n, start, size = _count(inputs, index), 0, 1
         _check_independent(problem, values, inputs, index)
-        n, start, size = examples_in(inputs, index), 0, 1
         while start < n:
             few = part_of(inputs, slice(start, start + size))
             rows = _rows(problem, values, few, index, budget)
@@ -68,11 +68,19 @@ def _examples(problem: Problem, wanted: int | None) -> Iterator[tuple[int, Any]]
     for piece in problem.pieces():
         inputs = inputs_of(problem.model, piece.batch)
         if left is not None:
-            n = examples_in(inputs, piece.index)
+            n = _count(inputs, piece.index)
             inputs, left = part_of(inputs, slice(0, left)), left - min(n, left)
         yield piece.index, inputs
         if left == 0:
             return
+
+
+def _count(inputs: Any, index: int) -> int:
+    try:
+        return examples_in(inputs, index)
+    except InputError as error:
+        so = "so that no example has a Jacobian of its own; accepted: parts without 'jacobian'"
+        raise InputError(f"the inputs of batch {index} differ in length, {so}") from error
 
 
 def _outputs(problem: Problem, values: Weights, inputs: Any) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -82,9 +83,9 @@ class FlowRecorder:
 
 def _whole(steps: Iterable[object]) -> Iterable[int]:
     for step in steps:
-        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+        if isinstance(step, bool) or not isinstance(step, Integral) or step < 0:
             raise InputError(f"step {step!r} is not accepted: give whole numbers of at least 0")
-        yield step
+        yield int(step)
 
 
 def _of_batch(model: nn.Module, loss: Tensor) -> GradientFlow:
