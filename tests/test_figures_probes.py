@@ -584,6 +584,11 @@ def test_a_diverged_run_ends_in_a_cross() -> None:
     assert crosses == [[[5, 99]]]
     assert "diverged" in texts(ax)
     assert "diverged" not in texts(figures.flow_history(history(1.0)))
+    never = pv.FlowHistory((0, 5), (flow(math.nan), flow(math.nan)))
+    ax = figures.flow_history({"SNIP": never, "GraSP": history(1.0)})
+    crosses = [line for line in ax.lines if line.get_marker() == "x" and len(line.get_xdata())]
+    assert [xy(line).tolist() for line in crosses] == [[[0, 0]]]
+    assert crosses[0].get_transform() == ax.get_xaxis_transform()  # its height is a share of the axes
 
 
 @pytest.mark.parametrize("size", [0.2, 50.0], ids=["linear", "logarithmic"])
@@ -732,6 +737,9 @@ def test_rank_correlations_may_be_negative() -> None:
     per_layer = {name: pv.LayerAgreement(None, None, None, -0.5) for name in LAYERS}
     one = pv.Agreement(None, None, None, -0.25, per_layer)
     ax = figures.layer_agreement(one, "rank_correlation")
+    assert ax.get_xlim()[0] < -1
+    constant = {**per_layer, LAYERS[0]: pv.LayerAgreement(None, None, None, math.nan)}
+    ax = figures.layer_agreement(pv.Agreement(None, None, None, -0.25, constant), "rank_correlation")
     assert ax.get_xlim()[0] < -1
     matrix = figures.agreement({("A", "B"): one}, "rank_correlation")
     assert matrix.images[0].get_clim() == (-1, 1)

@@ -101,8 +101,9 @@ def flow_history(
             ax.plot(steps, row, "-", markevery=shown, label=legend_name(label), **style)
             finite = np.isfinite(row)
             if not finite.all():
-                last = int(np.argmin(finite)) - 1
-                ax.plot(steps[last : last + 1], row[last : last + 1], "x", color=INK, markersize=8, zorder=4)
+                last = max(int(np.argmin(finite)) - 1, 0)
+                at, base = (row[last], ax.transData) if finite[0] else (0.0, ax.get_xaxis_transform())
+                ax.plot(steps[last], at, "x", color=INK, markersize=8, zorder=4, clip_on=False, transform=base)
                 lost = True
         if lost:
             ax.plot([], [], "x", color=INK, label="diverged")
