@@ -178,7 +178,8 @@ def live(page: Page, explorer: MaskExplorer) -> Callable[[str], None]:
         page.goto("about:blank")
         page.add_style_tag(content=bundle.style())
         page.evaluate(BYTES, [levels, missing])
-        start(page, explorer, data, method="snip", sparsity=0.9, layer=next(iter(explorer.scores)))
+        state = {"method": "snip", "sparsity": 0.9, "layer": next(iter(explorer.scores)), "scale": "logarithmic"}
+        start(page, explorer, data, **state)
 
     return started
 
@@ -195,7 +196,9 @@ def test_a_method_without_levels_waits_for_the_kernel(
 ) -> None:
     live("grasp")
     choose(page, "GraSP")
-    assert page.evaluate("saved.at(-1)") == {"method": "grasp", "sparsity": 0.9, "layer": next(iter(explorer.scores))}
+    layer = next(iter(explorer.scores))
+    chosen = {"method": "grasp", "sparsity": 0.9, "layer": layer, "scale": "logarithmic"}
+    assert page.evaluate("saved.at(-1)") == chosen
     page.evaluate("model.set('status', 'Scoring the weights with GraSP …')")
     assert first(page).get_by_role("status").inner_text() == "Scoring the weights with GraSP …"
     assert shown(page)["layers"] == [None] * 4

@@ -25,11 +25,14 @@ def test_the_address_follows_the_reader(page: Page, file: str, explorer: MaskExp
     choose(page, "GraSP")
     slide(page, 0.98, explorer)
     first(page).locator("button[title='2.weight']").click()
-    page.wait_for_function("location.hash === '#mask-explorer=grasp,0.98,2.weight'")
+    page.wait_for_function("location.hash === '#mask-explorer=grasp,0.98,2.weight,logarithmic'")
+    scale = first(page).get_by_role("button", name="Density")
+    scale.click()
+    assert "linear scale" in scale.inner_text()
     second = page.locator(".pv-explorer").nth(1)
     second.get_by_role("button", name="Remove more weights").click()
     layer = list(explorer.scores)[2]
-    expected = f"#mask-explorer=grasp,0.98,2.weight&mask-explorer-2=snip,0.905,{layer}"
+    expected = f"#mask-explorer=grasp,0.98,2.weight,linear&mask-explorer-2=snip,0.905,{layer},logarithmic"
     page.wait_for_function("expected => location.hash === expected", arg=expected)
     assert page.evaluate("history.length") == 2  # the blank page and this one: no entry per move
     here = page.url
@@ -38,6 +41,7 @@ def test_the_address_follows_the_reader(page: Page, file: str, explorer: MaskExp
     assert shown(page)["sparsity"] == f"98.0{THIN}%"
     assert first(page).get_by_role("radio", name="GraSP").is_checked()
     assert first(page).locator("button[title='2.weight']").get_attribute("aria-pressed") == "true"
+    assert "linear scale" in scale.inner_text()
     assert second.evaluate(SHOWN)["sparsity"] == f"90.5{THIN}%"
 
 
@@ -46,6 +50,7 @@ def test_a_link_in_the_text_sets_the_picture(page: Page, file: str) -> None:
     page.evaluate("location.hash = '#mask-explorer=random:erk,0.5,0.weight'")
     page.wait_for_function("document.querySelector('.pv-readout strong').textContent.startsWith('50')")
     assert first(page).get_by_role("radio", name="Random (ERK)").is_checked()
+    assert "log scale" in first(page).get_by_role("button", name="Density").inner_text()  # a link of before it had one
 
 
 @pytest.mark.parametrize("hash_", ["two", "mask-explorer=snpi,2,x", "mask-explorer=%,%,%", "mask-explorer=", "a=b&c"])

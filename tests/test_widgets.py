@@ -95,6 +95,7 @@ def test_sparsity_goes_to_the_nearest_point_of_the_grid(problem: pv.Problem) -> 
         ({"methods": ()}, "methods is empty"),
         ({"method": "grasp", "methods": ("snip",)}, "method 'grasp'"),
         ({"layer": "conv1"}, "layer 'conv1'"),
+        ({"scale": "liner"}, "did you mean 'linear'"),
         ({"sparsity": 1.2}, "1.2"),
         ({"options": {"grasp": {"temprature": 2.0}}}, "did you mean 'temperature'"),
     ],
@@ -106,7 +107,7 @@ def test_bad_arguments_are_named(problem: pv.Problem, arguments: dict, message: 
 
 def test_bad_values_of_traits_are_named(problem: pv.Problem) -> None:
     explorer = MaskExplorer(problem, ("magnitude",))
-    for name, value in (("method", "snip"), ("layer", "x"), ("sparsity", -0.1)):
+    for name, value in (("method", "snip"), ("layer", "x"), ("sparsity", -0.1), ("scale", "log")):
         with pytest.raises(InputError, match=str(value)):
             setattr(explorer, name, value)
 
@@ -184,7 +185,8 @@ def test_the_inline_data_count_like_allocate(problem: pv.Problem) -> None:
     """Every method at every grid point, from the fragment alone."""
     reader = Reader(MaskExplorer(problem, METHODS, sparsity=0.9).html())
     data = json.loads(reader.json)
-    assert data["state"] == {"method": "random:erk", "sparsity": 0.9, "layer": "5.weight"}
+    state = {"method": "random:erk", "sparsity": 0.9, "layer": "5.weight", "scale": "logarithmic"}
+    assert data["state"] == state
     starts = np.cumsum([0] + [layer["size"] for layer in data["layers"]])
     for method in data["methods"]:
         raw = np.frombuffer(base64.b64decode(method["levels"]), dtype=np.uint8)

@@ -100,7 +100,8 @@ def test_a_front_end_chooses_and_the_kernel_scores(kernel: Any) -> None:
     kept = int((levels > data["grid"].index(0.98)).sum())
     assert kept == round(0.02 * levels.size)
     assert evaluate(kernel, "pv.masks.kept(explorer.masks)") == str(kept)
-    assert evaluate(kernel, "explorer") == "MaskExplorer(method='snip', sparsity=0.98, layer='conv2.weight')"
+    shown = "MaskExplorer(method='snip', sparsity=0.98, layer='conv2.weight', scale='logarithmic')"
+    assert evaluate(kernel, "explorer") == shown
 
 
 def test_papermill_keeps_both_forms(tmp_path: Any) -> None:

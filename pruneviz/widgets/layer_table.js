@@ -4,7 +4,7 @@ import { count, density, h, icon, write } from "./dom.js";
 
 // The logarithmic scale starts here; less is drawn as a stub, and its number is exact.
 const FLOOR = 1e-4;
-const SCALES = {
+export const SCALES = {
   logarithmic: {
     at: (d) => (d <= 0 ? 0 : Math.max(0.012, 1 - Math.log10(d) / Math.log10(FLOOR))),
     ticks: [0.0001, 0.01, 1],
@@ -13,9 +13,11 @@ const SCALES = {
   linear: { at: (d) => d, ticks: [0, 0.5, 1], word: "linear scale" },
 };
 
-/** Build the table; `choose(index)` is called when the reader picks a layer. Returns { element, update }. */
-export function layerTable(layers, choose) {
-  let scale = "logarithmic";
+/**
+ * Build the table; `choose(index)` is called when the reader picks a layer, `measure(scale)` for another scale of the
+ * bars. Returns { element, update, focus, reveal }.
+ */
+export function layerTable(layers, choose, measure) {
   let last = null;
   const total = layers.reduce((n, layer) => n + layer.size, 0);
   const ticks = h("div", { class: "pv-axis", "aria-hidden": "true" });
@@ -44,12 +46,11 @@ export function layerTable(layers, choose) {
   );
 
   function turn() {
-    scale = scale === "linear" ? "logarithmic" : "linear";
-    drawAxis();
-    if (last) update(last);
+    measure(last.scale === "linear" ? "logarithmic" : "linear");
   }
 
-  function drawAxis() {
+  function drawAxis(scale) {
+    if (table.dataset.scale === scale) return;
     const { at, ticks: marks, word } = SCALES[scale];
     toggle.replaceChildren(h("span", {}, "Density, "), word);
     toggle.title = `The bars' scale is ${scale}: click to change it`;
@@ -61,7 +62,7 @@ export function layerTable(layers, choose) {
 
   function move(event) {
     const steps = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity };
-    if (!(event.key in steps) || !last) return;
+    if (!(event.key in steps)) return;
     event.preventDefault();
     const next = Math.max(0, Math.min(layers.length - 1, last.selected + steps[event.key]));
     choose(next);
@@ -72,10 +73,11 @@ export function layerTable(layers, choose) {
     rows[index].button.focus();
   }
 
-  /** Show `kept[index]` weights of each layer, the whole network's density, and which layer is chosen. */
+  /** Show `kept[index]` weights of each layer, the whole network's density, which layer is chosen, and the scale. */
   function update(state) {
     last = state;
-    const { at } = SCALES[scale];
+    const { at } = SCALES[state.scale];
+    drawAxis(state.scale);
     table.classList.toggle("pv-known", state.kept !== null);
     if (state.kept) table.style.setProperty("--pv-global", at(state.all / total));
     all.update(state.kept && state.all, false, at);
@@ -88,7 +90,6 @@ export function layerTable(layers, choose) {
     element.scrollTop = Math.max(0, chosen.offsetTop + chosen.offsetHeight - element.clientHeight + 24);
   }
 
-  drawAxis();
   const element = h("div", { class: "pv-layers" }, table);
   return { element, update, focus, reveal };
 }

@@ -1,10 +1,10 @@
 // The mask explorer: choose how weights are scored, drag the sparsity, see what is kept and where.
-// The model gives `data` (layers, grid, methods with their levels) and the state `method`, `sparsity`, `layer`;
-// it is a kernel's or a page's (page.js): nothing here knows which.
+// The model gives `data` (layers, grid, methods with their levels) and the state `method`, `sparsity`, `layer`,
+// `scale` (of the table's bars); it is a kernel's or a page's (page.js): nothing here knows which.
 
 import { pills, slider, sparsityTicks } from "./controls.js";
 import { count, decimals, h, percent, write } from "./dom.js";
-import { layerTable } from "./layer_table.js";
+import { SCALES, layerTable } from "./layer_table.js";
 import { keptAt, nearest, roundHalfEven, split, toBytes } from "./levels.js";
 import { maskFigure } from "./mask_figure.js";
 import { limitOf, notes } from "./notes.js";
@@ -33,7 +33,7 @@ function render({ model, el }) {
   const parts = {
     methods: pills("Weights are scored by", data.methods.map((m) => ({ value: m.id, title: m.title })), (id) => act("method", id)),
     sparsity: sparsitySlider(data, digits, (sparsity) => act("sparsity", sparsity)),
-    table: layerTable(layers, (index) => act("layer", layers[index].name)),
+    table: layerTable(layers, (index) => act("layer", layers[index].name), (scale) => act("scale", scale)),
     picture: maskFigure(),
     notes: notes(layers, digits, (index) => {
       act("layer", layers[index].name);
@@ -50,7 +50,8 @@ function render({ model, el }) {
     const reached = index < chosen.points;
     const kept = chosen.kept && reached ? chosen.kept.map((counts) => counts[index]) : null;
     const selected = Math.max(0, layers.findIndex((layer) => layer.name === model.get("layer")));
-    return { index, sparsity: data.grid[index], chosen, reached, kept, selected, all: kept && sum(kept) };
+    const scale = model.get("scale");
+    return { index, sparsity: data.grid[index], chosen, reached, kept, selected, scale, all: kept && sum(kept) };
   }
 
   function update() {
@@ -77,7 +78,7 @@ function render({ model, el }) {
     );
   }
 
-  const end = frame.run(el, ["data", "method", "sparsity", "layer"], update, spoken);
+  const end = frame.run(el, ["data", "method", "sparsity", "layer", "scale"], update, spoken);
   parts.table.reveal();
   const stop = parts.picture.watch();
   return () => {
@@ -118,7 +119,8 @@ function named(layers) {
 
 /** What a link may ask for. */
 function choices(data) {
-  return { method: data.methods.map((m) => m.id), sparsity: data.grid, layer: data.layers.map((l) => l.name) };
+  const layers = data.layers.map((l) => l.name);
+  return { method: data.methods.map((m) => m.id), sparsity: data.grid, layer: layers, scale: Object.keys(SCALES) };
 }
 
 export default { render, choices };

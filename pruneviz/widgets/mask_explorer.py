@@ -18,6 +18,8 @@ from pruneviz.widgets.interaction import Interaction
 
 # The most that a page should carry inline for one widget, in characters of base64.
 MOST_INLINE = 1_000_000
+#: The scales of the bars.
+SCALES = ("logarithmic", "linear")
 
 
 class MaskExplorer(Interaction):
@@ -34,6 +36,7 @@ class MaskExplorer(Interaction):
         method: the one chosen first; the first of `methods` if None.
         sparsity: the fraction removed at first. The nearest point of the grid is taken.
         layer: the layer whose mask is shown first; the largest if None.
+        scale: of the bars that show each layer's density, "logarithmic" or "linear".
         grid: the sparsities of the slider, increasing, at most 255. None: 0 to 0.999, finer near 1, as far
             as at least one weight is kept.
         title: what is pruned, in a few words.
@@ -42,20 +45,21 @@ class MaskExplorer(Interaction):
             weights and 5 methods. Without it the HTML form is a table of the method that is chosen.
 
     Attributes:
-        method, sparsity, layer: what is chosen; traits, which can be set and observed.
+        method, sparsity, layer, scale: what is chosen; traits, which can be set and observed.
         status: what is being computed, or what went wrong, or "".
 
     Raises:
-        InputError: an unknown scorer, scope, option or layer, or a grid that cannot be used. Setting a trait to
+        InputError: an unknown scorer, scope, option, layer or scale, or a grid that cannot be used. Setting a trait to
             something unknown raises it too.
     """
 
     kind = "mask_explorer"
-    state = ("method", "sparsity", "layer")
+    state = ("method", "sparsity", "layer", "scale")
 
     method = traitlets.Unicode().tag(sync=True)
     sparsity = traitlets.Float().tag(sync=True)
     layer = traitlets.Unicode().tag(sync=True)
+    scale = traitlets.Unicode("logarithmic").tag(sync=True)
 
     def __init__(
         self,
@@ -66,6 +70,7 @@ class MaskExplorer(Interaction):
         method: str | None = None,
         sparsity: float = 0.9,
         layer: str | None = None,
+        scale: str = "logarithmic",
         grid: Iterable[float] | None = None,
         title: str | None = None,
         static: bool | None = None,
@@ -82,6 +87,7 @@ class MaskExplorer(Interaction):
             method=first,
             sparsity=sparsity,
             layer=layer or max(sizes, key=lambda name: sizes[name]),
+            scale=scale,
         )
         self.observe(self._on_method, names="method")
 
@@ -128,6 +134,10 @@ class MaskExplorer(Interaction):
     @traitlets.validate("layer")
     def _known_layer(self, proposal: dict[str, Any]) -> str:
         return check_choice("layer", proposal["value"], self._cuts.sizes)
+
+    @traitlets.validate("scale")
+    def _known_scale(self, proposal: dict[str, Any]) -> str:
+        return check_choice("scale", proposal["value"], SCALES)
 
     def _on_method(self, change: dict[str, Any]) -> None:
         try:
