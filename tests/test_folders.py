@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from pruneviz import data, folders, stream
 from pruneviz.errors import InputError
 from pruneviz.evaluate import evaluate
 from pruneviz.study import record
-from pruneviz.study.preflight import check
+from pruneviz.study.preflight import check, not_done
 from pruneviz.study.run import compute
 
 CLASSES = ("n01", "n02", "n03")
@@ -341,6 +342,47 @@ def test_an_experiment_runs_on_a_folder_of_images(
     assert not result["diverged"]
     assert result["train_loss"][-1] < result["train_loss"][0]
     assert result["test_accuracy"] * 6 == pytest.approx(round(result["test_accuracy"] * 6))
+
+
+def test_a_record_says_of_which_files_it_is_and_a_sweep_which_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, store = tree(tmp_path, "small", size=(20, 30)), tmp_path / "store"
+    monkeypatch.setenv("PRUNEVIZ_DATA", str(tmp_path))
+    of = {"model": "mlp", "width": 0.1, "fraction": 0.8, "per_class": 2}
+    cells = [pv.Cell(dataset=name, **of) for name in ("folder:small:8", "stream:small:8")]
+    digits = pv.Cell(model="mlp", width=0.1, fraction=0.1)
+    compute([*cells, digits], store, device="cpu", progress=False)
+    sha256 = hashlib.sha256(
+        "".join(sorted(f"{p.relative_to(folder)}\t{p.stat().st_size}\n" for p in folder.rglob("*.JPEG"))).encode()
+    ).hexdigest()
+    for cell in cells:
+        known = record.read(record.path_of(store, cell.hash))["environment"]["data"]
+        assert known == {"classes": 3, "train": 12, "validation": 3, "test": 6, "sha256": sha256}
+    assert "data" not in record.read(record.path_of(store, digits.hash))["environment"]
+
+    def said() -> list[str]:
+        lines: list[str] = []
+        assert not_done([*cells, digits], store, lines.append) == []
+        return lines
+
+    (folder / "train" / ".hidden").write_text("of a file browser")
+    assert said() == []
+    monkeypatch.setenv("PRUNEVIZ_DATA", str(folder.rename(tmp_path / "moved").parent / "nowhere"))
+    assert said() == []
+    monkeypatch.setenv("PRUNEVIZ_DATA", str(tmp_path))
+    (tmp_path / "moved").rename(folder)
+    assert said() == []
+    save(folder / "val" / "n01" / "more.JPEG", 9)
+    assert said() == [
+        f"warning: another content of data set {cell.dataset!r} has made 1 of the records, which stay as they are; "
+        f"remove them to have them computed again: {cell.hash}.json"
+        for cell in cells
+    ]
+    old = record.read(record.path_of(store, cells[0].hash))
+    del old["environment"]["data"]
+    record.write(store, old)
+    assert len(said()) == 1
 
 
 # The real Tiny-ImageNet, or a part of it.

@@ -18,27 +18,41 @@ from pruneviz.scorers import score
 from pruneviz.scorers.registry import source_of
 from pruneviz.study import record
 from pruneviz.study.cell import DENSE, Cell
+from pruneviz.study.data_files import digest
 from pruneviz.study.run import provenance, scorer_options, untrained
 
 
 def not_done(cells: Iterable[Cell], store: Path, say: Callable[[str], None]) -> list[Cell]:
-    """The cells without a record. Says which records are damaged, and which another version of a scorer has made."""
-    pending, others = [], []
+    """The cells without a record.
+
+    Says which records are damaged, and which another version of a scorer, or another content of a folder of images,
+    has made.
+    """
+    pending: list[Cell] = []
+    others: dict[str, list[Cell]] = {}
+    files: dict[str, str | None] = {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", record.DamagedRecordWarning)
         for cell in cells:
             content = record.find(store, cell)
             if content is None:
                 pending.append(cell)
-            elif (now := provenance(cell)) and content["environment"].get("scorer") != now["scorer"]:
-                others.append(cell)
+                continue
+            environment = content["environment"]
+            if (now := provenance(cell)) and environment.get("scorer") != now["scorer"]:
+                others.setdefault(f"another version of scorer {cell.scorer!r}", []).append(cell)
+            if before := environment.get("data", {}).get("sha256"):
+                if cell.dataset not in files:
+                    files[cell.dataset] = digest(cell.dataset)
+                if files[cell.dataset] not in (before, None):
+                    others.setdefault(f"another content of data set {cell.dataset!r}", []).append(cell)
     for warning in caught:
         say(f"warning: {warning.message}")
-    for scorer in dict.fromkeys(cell.scorer for cell in others):
-        names = [record.path_of(store, cell.hash).name for cell in others if cell.scorer == scorer]
+    for what, made in others.items():
+        names = [record.path_of(store, cell.hash).name for cell in made]
         say(
-            f"warning: another version of scorer {scorer!r} has made {len(names)} of the records, which stay as they "
-            f"are; remove them to have them computed again: {' '.join(names)}"
+            f"warning: {what} has made {len(names)} of the records, which stay as they are; remove them to have them "
+            f"computed again: {' '.join(names)}"
         )
     return pending
 

@@ -35,7 +35,9 @@ FIELDS = (
     "gradient_norm_squared",  # at initialization, on the scoring batches, with the final mask
     "gradient_norm_squared_dense",  # the same without the mask
     "layers",  # {parameter name: [weights kept, weights]}, in model order
-    "environment",  # and, of a scorer from elsewhere, {"scorer": {"module", "sha256" of its file}}
+    # and, of a scorer from elsewhere, {"scorer": {"module", "sha256" of its file}}; of a folder of images, {"data":
+    # {"classes", "train", "validation", "test", "sha256" of names and sizes}}
+    "environment",
     # {"score", "train", "total"}; "score" also where an earlier cell has scored for this one, and with what it takes
     # to count operations where these scores were the first of their kind
     "seconds",

@@ -25,7 +25,7 @@ from pruneviz.flops import Counts, ForwardFlops, forward_flops, training_flops
 from pruneviz.masks import Masks
 from pruneviz.probes import gradient_flow
 from pruneviz.recipe import RECIPES
-from pruneviz.study import record
+from pruneviz.study import data_files, record
 from pruneviz.study.cell import DENSE, Cell, shards
 from pruneviz.study.environment import describe
 from pruneviz.study.failures import LostDevice, MissingData, Version, is_lost, keep, kept_since, version
@@ -185,7 +185,7 @@ class _Bench:
             "hash": cell.hash,
             "cell": cell.as_dict(),
             "recipe": asdict(RECIPES[cell.recipe]),
-            "environment": describe(self.device) | provenance(cell),
+            "environment": describe(self.device) | provenance(cell) | data_files.describe(cell.dataset, self.data),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
