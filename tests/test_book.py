@@ -126,6 +126,16 @@ def test_a_site_is_packed_whole_and_the_same_each_time(tmp_path: Path) -> None:
         }
 
 
+def test_the_packed_book_has_no_link_to_itself(tmp_path: Path) -> None:
+    link = '<a class="download" href="../{name}" download>{words}</a>'
+    text = link.format(name="other.zip", words="more") + " and {}, unpacked"
+    archived = link.format(name=archive.NAME, words="one\nfile")
+    (tmp_path / "intro.html").write_text(text.format(archived), encoding="utf-8")
+    with zipfile.ZipFile(archive.pack(tmp_path)) as found:
+        assert found.read("pruneviz-book/intro.html").decode() == text.format("one\nfile")
+    assert archived in (tmp_path / "intro.html").read_text(encoding="utf-8")
+
+
 def test_records_that_a_notebook_computes_are_no_reason_to_run_it_again(tmp_path: Path) -> None:
     (tmp_path / "book" / "grids").mkdir(parents=True)
     (tmp_path / "_build" / "store").mkdir(parents=True)
