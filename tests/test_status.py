@@ -197,6 +197,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[str, int]]]:
     def snakemake(folder: Path, jobs: int, settings: sweep.Settings) -> int:
         (folder / "snakemake.log").touch()
         plan = json.loads((folder / "plan.json").read_bytes())
+        Path(plan["started"]).touch()
         cells = [Cell(**values) for shard in plan["shards"] for values in shard["cells"]]
         given.append(seeds(tuple(cells)))
         wanted = [cell for cell in cells if cell.recipe == "smoke" and not record.is_done(Path(plan["store"]), cell)]

@@ -19,6 +19,7 @@ import torch
 
 from pruneviz.scorers import imports, registry
 from pruneviz.study import environment, record, worker
+from pruneviz.study.graph_end import last_error, read_end
 from pruneviz.study.grid import read_grid
 from pruneviz.study.run import compute
 from pruneviz.study.table import make_table, write_table
@@ -361,3 +362,63 @@ def test_a_worker_whose_sweep_is_gone_already_ends_without_a_word(
 ) -> None:
     assert worker.main(str(tmp_path / "run-1" / "plan.json"), 0) == worker.ORPHANED
     assert capfd.readouterr() == ("", "")
+
+
+# What Snakemake itself has to say.
+
+
+@pytest.mark.slow
+def test_a_store_may_have_any_name_and_what_snakemake_refuses_is_told_as_that(tmp_path: Path) -> None:
+    grid, store = tmp_path / "grid.yaml", tmp_path / "a {store} of ours"
+    grid.write_text("cells: [{dataset: digits, fraction: 0.1, model: mlp, width: 0.05}]\n")
+    status, said = finish(start(grid, store, "--", "--nosuchflag"))
+    assert status == 2
+    assert said.splitlines()[-1] == (
+        "pruneviz: error: Snakemake has ended before any job was started: unrecognized arguments: --nosuchflag "
+        "(1 of 1 cells are not finished)"
+    )
+    status, said = finish(start(grid, store, "--", "--dry-run"))
+    assert status == 0
+    assert said.splitlines()[-1] == (
+        "pruneviz: 1 of 1 cells are not finished: Snakemake was to run nothing, by --dry-run"
+    )
+    assert not records(store)
+    status, said = finish(start(grid, store))
+    assert status == 0, said
+    assert len(records(store)) == 1
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("usage: ...\n__main__.py: error: unrecognized arguments: --no\n", "unrecognized arguments: --no"),
+        (
+            "Error: an earlier one\nBuilding DAG of jobs...\nMissingRuleException:\n No rule  to produce x.\n\n",
+            "MissingRuleException: No rule to produce x.",
+        ),
+        ("Traceback (most recent call last):\n  ...\nImportError: no module\n", "ImportError: no module"),
+        ("Building DAG of jobs...\nNothing to be done.\n", "Nothing to be done."),
+        ("WorkflowError:\n" + "long " * 1000, f"WorkflowError: {'long ' * 97} ..."),
+        ("", ""),
+    ],
+    ids=["arguments", "target", "traceback", "no error", "long", "on the screen"],
+)
+def test_the_last_error_of_snakemake_is_one_line(log: str, said: str) -> None:
+    assert last_error(log) == said
+
+
+@pytest.mark.parametrize(
+    ("status", "started", "refused"), [(1, False, True), (1, True, False), (-9, False, False), (0, False, False)]
+)
+def test_snakemake_has_refused_only_if_it_ended_itself_and_started_nothing(
+    status: int, started: bool, refused: bool, tmp_path: Path
+) -> None:
+    plan = {"started": str(tmp_path / "started"), "refusal": str(tmp_path / "refusal")}
+    (tmp_path / "log").write_text("Error: on purpose\n")
+    if started:
+        (tmp_path / "started").touch()
+    end = read_end(status, plan, tmp_path / "log")
+    assert (end.went_well, end.started) == (status == 0, started)
+    assert end.refusal == ("Snakemake has ended before any job was started: Error: on purpose" if refused else "")
+    (tmp_path / "refusal").write_text("what a worker cannot use")
+    assert read_end(status, plan, tmp_path / "log").refusal == "what a worker cannot use"

@@ -25,6 +25,7 @@ from pruneviz.files import write_atomically
 from pruneviz.scorers.imports import import_scorers, imported
 from pruneviz.study import record
 from pruneviz.study.cell import Cell, shards
+from pruneviz.study.graph_end import GraphEnd, read_end
 from pruneviz.study.grid import read_grid
 from pruneviz.study.leftovers import clear_leftovers
 from pruneviz.study.locks import hold
@@ -79,11 +80,11 @@ def sweep(grid: str | os.PathLike[str], store: str | os.PathLike[str], settings:
         say: takes one line for the user at a time.
 
     Returns:
-        The exit status: 0, or 1 if cells failed or a worker died.
+        The exit status: 0, or 1 if cells failed or a worker died; 0 also if Snakemake was asked to run nothing.
 
     Raises:
-        InputError: a bad grid, a missing data set, an extra that is not installed; or, once all other work is done,
-            what a job cannot use, such as a scorer that it does not know.
+        InputError: a bad grid, a missing data set, an extra that is not installed, arguments that Snakemake refuses;
+            or, once all other work is done, what a job cannot use, such as a scorer that it does not know.
         OSError: a store that cannot be written.
     """
     _check(settings)
@@ -99,14 +100,14 @@ def sweep(grid: str | os.PathLike[str], store: str | os.PathLike[str], settings:
     to_do = [cell for cell in pending if cell not in set(kept)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", record.DamagedRecordWarning)  # each has been told above
-        went_well, refusal = False, ""
+        end = GraphEnd()
         if to_do:
             _check_ready(to_do, settings)
             _check_writable(folder)
             failed = f", {len(kept)} failed" if kept else ""
             say(f"{len(cells)} cells, {len(cells) - len(pending)} done{failed}, {len(to_do)} to do")
-            went_well, refusal = _run_graph(cells, set(kept), folder, settings)
-        return _report(cells, folder, went_well, refusal, say)
+            end = _run_graph(cells, set(kept), folder, settings)
+        return _report(cells, folder, end, settings, say)
 
 
 def _check(settings: Settings) -> None:
@@ -138,8 +139,8 @@ def _check_writable(store: Path) -> None:
     probe.unlink()
 
 
-def _run_graph(cells: list[Cell], kept: Set[Cell], store: Path, settings: Settings) -> tuple[bool, str]:
-    """Let Snakemake run the graph; returns whether all of it was done, and what a worker said that it cannot use."""
+def _run_graph(cells: list[Cell], kept: Set[Cell], store: Path, settings: Settings) -> GraphEnd:
+    """Let Snakemake run the graph."""
     state, log = store / ".sweep", _log(store)
     clear_leftovers(store)
     run = state / f"run-{uuid.uuid4().hex}"
@@ -155,13 +156,11 @@ def _run_graph(cells: list[Cell], kept: Set[Cell], store: Path, settings: Settin
         status = _snakemake(run, plan["jobs"], settings)
         if status != 0:
             shutil.copyfile(run / "snakemake.log", log)
-        refusal = Path(plan["refusal"])
-        said = refusal.read_text(encoding="utf-8") if refusal.exists() else ""
+        return read_end(status, plan, run / "snakemake.log")
     finally:
         if alive is not None:
             alive.close()
         shutil.rmtree(run, ignore_errors=True)
-    return status == 0, said
 
 
 def _plan(cells: list[Cell], kept: Set[Cell], store: Path, run: Path, settings: Settings) -> dict[str, Any]:
@@ -195,6 +194,7 @@ def _plan(cells: list[Cell], kept: Set[Cell], store: Path, run: Path, settings: 
         "plan": str(run / "plan.json"),
         "alive": str(run / "alive"),
         "table": str(run / "table.done"),
+        "started": str(run / "started"),
         "refusal": str(run / "refusal"),
         "store": str(store),
         "executor": settings.executor,
@@ -265,23 +265,27 @@ def _log(store: Path) -> Path:
     return store / ".sweep" / "snakemake.log"
 
 
-def _report(cells: Sequence[Cell], store: Path, went_well: bool, refusal: str, say: Say) -> int:
+def _report(cells: Sequence[Cell], store: Path, end: GraphEnd, settings: Settings, say: Say) -> int:
     open_ = [cell for cell in cells if not record.is_done(store, cell)]
     failed = {cell: reason for cell in open_ if (reason := failure(store, cell)) is not None}
     missing = [cell for cell in open_ if cell not in failed]
-    if not went_well:
+    if not end.went_well:
         _check_writable(store)  # a full disk is an error of its own, with a message of its own
         write_table(make_table(store), store / "table")
     for cell, reason in failed.items():
         say(f"failed: {reason} (traceback in {record.error_path(store, cell.hash)})")
     if failed:
         say(f"the same command with --retry-failed computes {'it' if len(failed) == 1 else 'them'} again")
-    if refusal:
-        raise InputError(f"{refusal} ({len(missing)} of {len(cells)} cells are not finished)")
+    unfinished = f"{len(missing)} of {len(cells)} cells are not finished"
+    if end.refusal:
+        raise InputError(f"{end.refusal} ({unfinished})")
+    if missing and end.went_well and not end.started:
+        say(f"{unfinished}: Snakemake was to run nothing, by {' '.join(settings.snakemake)}")
+        return 1 if failed else 0
     if missing:
         say(
-            f"{len(missing)} of {len(cells)} cells are not finished, because a worker or Snakemake was stopped; "
-            f"the same command goes on from here (Snakemake's log is {_log(store)})"
+            f"{unfinished}, because a worker or Snakemake was stopped; the same command goes on from here (Snakemake's "
+            f"log is {_log(store)})"
         )
     if not failed and not missing:
         say(f"all {len(cells)} cells are done; the table is {store / 'table.parquet'}")
