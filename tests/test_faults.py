@@ -11,6 +11,7 @@ import random
 import resource
 import shutil
 import signal
+import socket
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -149,6 +150,20 @@ def test_a_hundred_kills_leave_a_full_table_and_no_damaged_or_doubled_record(who
     assert not list(store.glob("*.error"))
     clear_leftovers(store)
     assert not list(store.glob(".*.tmp"))
+
+
+def test_a_sweep_that_another_machine_may_run_is_no_leftover(tmp_path: Path) -> None:
+    """Its lock looks free from here where locks are local to a machine."""
+    hosts = {"ours": socket.gethostname(), "theirs": f"not-{socket.gethostname()}", "nobody": None}
+    for name, host in hosts.items():
+        run = tmp_path / ".sweep" / f"run-{name}"
+        run.mkdir(parents=True)
+        (run / "alive").touch()
+        if host:
+            (run / "plan.json").write_text(json.dumps({"host": host}))
+        os.utime(run, (0, 0))
+    clear_leftovers(tmp_path)
+    assert [run.name for run in (tmp_path / ".sweep").iterdir()] == ["run-theirs"]
 
 
 @pytest.mark.parametrize("moment", ["before the file", "half written", "before the name"])

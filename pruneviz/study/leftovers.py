@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,17 +17,26 @@ _YOUNG_SECONDS = 60.0
 
 
 def clear_leftovers(store: Path) -> None:
-    """Remove what killed sweeps left: their folders, and files that were being written when they died."""
+    """Remove what killed sweeps of this machine left: their folders, and files being written when they died."""
     for run in (store / ".sweep").glob("run-*"):
         # A young one may be about to take its lock.
         with suppress(OSError):
-            if time.time() - run.stat().st_mtime > _YOUNG_SECONDS and is_free(run / "alive"):
+            if time.time() - run.stat().st_mtime > _YOUNG_SECONDS and _is_ours(run) and is_free(run / "alive"):
                 shutil.rmtree(run, ignore_errors=True)
     ours = re.compile(rf"\.{re.escape(socket.gethostname())}-(\d+)-[0-9a-f]{{32}}\.tmp$")
     for path in store.glob(".*.tmp"):
         found = ours.search(path.name)
         if found and not _lives(int(found[1])):
             path.unlink(missing_ok=True)
+
+
+def _is_ours(run: Path) -> bool:
+    """Whether a sweep ran here, or never came to say where; of another machine's the lock may not be visible."""
+    try:
+        host = json.loads((run / "plan.json").read_text(encoding="utf-8"))["host"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return True
+    return bool(host == socket.gethostname())
 
 
 def _lives(process: int) -> bool:
