@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import pytest
 import torch
+from forks import exit_status, fork
 
 from pruneviz import data, files
 from pruneviz.study import environment, failures, locks, record, run
@@ -77,24 +78,6 @@ def store(whole: Path, tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def fork(work: Callable[[], object]) -> int:
-    """A process that does it, and ends with 0, or 1 if it raised; nothing of pytest is run in it."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return child
-
-
-def ended(child: int) -> int:
-    """The exit status, or minus the signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def computed(cells: Sequence[Cell], store: Path) -> list[str]:
     """Compute what is missing, and return the hashes of what was."""
     with warnings.catch_warnings():
@@ -122,7 +105,7 @@ def test_a_hundred_kills_leave_a_full_table_and_no_damaged_or_doubled_record(who
     kept: dict[str, bytes] = {}
     caught, rounds, made = 0, 0, 0
     child = fork(lambda: compute(CELLS[:1], tmp_path / "first", device="cpu", progress=False))
-    assert ended(child) == 0
+    assert exit_status(child) == 0
     cell_seconds = record.read(record.path_of(tmp_path / "first", CELLS[0].hash))["seconds"]["total"]
     while caught < KILLS:
         rounds += 1
@@ -138,7 +121,7 @@ def test_a_hundred_kills_leave_a_full_table_and_no_damaged_or_doubled_record(who
         for child in children:
             time.sleep(draw.uniform(0, 2.5 * cell_seconds))
             os.kill(child, signal.SIGKILL)
-        caught += [ended(child) for child in children].count(-signal.SIGKILL)
+        caught += [exit_status(child) for child in children].count(-signal.SIGKILL)
         made += len(set(contents(store)) - set(kept))
         for name, content in contents(store).items():
             record.read(store / name)  # raises for half a record
@@ -189,7 +172,7 @@ def test_a_kill_in_the_middle_of_a_record_loses_that_record_alone(
         monkeypatch.setattr(files.os, "replace", die)
     else:
         monkeypatch.setattr(record, "write_atomically", write)
-    assert ended(fork(lambda: compute(CELLS, store, device="cpu", progress=False))) == -signal.SIGKILL
+    assert exit_status(fork(lambda: compute(CELLS, store, device="cpu", progress=False))) == -signal.SIGKILL
     monkeypatch.undo()
     assert contents(store) == others
     assert status(CELLS, store).missing == (CELLS[5],)
@@ -257,7 +240,7 @@ def test_a_disk_that_fills_up_loses_no_finished_record(whole: Path, tmp_path: Pa
             with pytest.raises(OSError, match="No space left on device"):
                 compute(CELLS, store, device="cpu", progress=False)
 
-        assert ended(fork(work)) == 0
+        assert exit_status(fork(work)) == 0
         there = contents(store)
         assert 0 < len(there) < len(CELLS)
         for name in there:
@@ -287,7 +270,7 @@ def test_a_file_that_may_not_grow_leaves_the_old_record(store: Path) -> None:
         with pytest.raises(OSError, match="File too large"):
             record.write(store, content | {"finished": "later"})
 
-    assert ended(fork(work)) == 0
+    assert exit_status(fork(work)) == 0
     assert contents(store) == before
     assert not list(store.glob(".*.tmp"))
 
@@ -360,7 +343,7 @@ def test_two_machines_share_a_folder_that_each_sees_under_its_own_path(
         machine(name, CELLS, tmp_path / folder / "store", tmp_path / name)
         for name, folder in (("one", "export"), ("two", "mounted"))
     ]
-    assert [ended(child) for child in children] == [0, 0]
+    assert [exit_status(child) for child in children] == [0, 0]
     one, two = (set((tmp_path / name).read_text().split()) for name in ("one", "two"))
     assert one | two == {cell.hash for cell in CELLS}
     if locks:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -109,7 +110,10 @@ def table_of(store: Path) -> tuple[bytes, bytes]:
 def start(grid: Path, store: Path, *more: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "pruneviz", "sweep", str(grid), "--store", str(store)]
     command += ["--device", "cpu", "--threads", "1", "--jobs", "2", *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # What runs in the background may have been told to ignore interrupts, and hands that on.
+    attentive = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, preexec_fn=attentive, **pipes)
 
 
 def finish(sweep: subprocess.Popen[str]) -> tuple[int, str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from forks import exit_status, fork
 
 from pruneviz.study import record, run, sweep, worker
 from pruneviz.study.cell import Cell
@@ -153,13 +154,14 @@ def test_the_graph_starts_no_process_for_a_shard_that_has_ended(finished: bool, 
     assert not Path(shard["marker"]).exists()  # a worker that failed leaves the shard open
 
 
-def exit_status(plan: dict[str, Any], index: int) -> int:
-    """Of a process that runs the shard, in a process group of its own; minus the signal if one has ended it."""
-    child = os.fork()
-    if child == 0:
+def run_apart(plan: dict[str, Any], index: int) -> int:
+    """The exit status of a process that runs the shard, in a process group of its own."""
+
+    def work() -> None:
         os.setpgid(0, 0)
         os._exit(worker.main(plan["plan"], index))
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    return exit_status(fork(work))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that are forked")
@@ -170,7 +172,7 @@ def test_a_worker_on_another_node_goes_on_though_it_does_not_see_the_lock_of_its
     monkeypatch.setattr(worker, "_end_with", END_WITH)
     Path(plan["plan"]).write_text(json.dumps(plan | {"executor": executor}))
     Path(plan["alive"]).touch()
-    assert exit_status(plan, 1) == status
+    assert run_apart(plan, 1) == status
     assert executor == "local" or ended(plan) == [0, 1, 2, 3]
 
 
