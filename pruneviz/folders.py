@@ -17,6 +17,11 @@ _LIMIT = 16 * 2**30
 _BATCH = 256
 
 
+def parts_of(folder: Path) -> tuple[Path, Path]:
+    """Where the train part and the test part of a folder of images are; the latter may be called `val` or `test`."""
+    return folder / "train", folder / "val" if (folder / "val").is_dir() else folder / "test"
+
+
 def read_folder(
     name: str, folder: Path, size: int, streamed: bool
 ) -> tuple[Tensor | StreamedImages, Tensor, Tensor | StreamedImages, Tensor]:
@@ -40,8 +45,7 @@ def read_folder(
     from torchvision.datasets import ImageFolder
     from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
-    train = folder / "train"
-    test = folder / "val" if (folder / "val").is_dir() else folder / "test"
+    train, test = parts_of(folder)
     for part in (train, test):
         if not part.is_dir():
             where = folder / "val" if part == test else part

@@ -49,7 +49,7 @@ def prune(
         Boolean tensors by parameter name, True = kept, with the exact count of `allocate`.
 
     Raises:
-        InputError: as `score` and `allocate`.
+        InputError: as `score` and `allocate`; what is no schedule, or one that does not rise to `sparsity`.
 
     Warns:
         LayerCollapseWarning: naming the layers of which nothing is kept at the end.

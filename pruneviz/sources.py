@@ -90,11 +90,16 @@ def read(name: str, root: str | os.PathLike[str] | None = None, download: bool =
     source = source_of(name)
     if not (source.torchvision or source.folder):
         return _read_digits()
-    root = Path(os.environ.get("PRUNEVIZ_DATA") or "data") if root is None else Path(root)
-    root = root.expanduser().absolute()
+    place = data_root(root)
     if source.folder:
-        return read_folder(name, root / source.folder, source.size, source.streamed)
-    return _read_torchvision(name, source.torchvision, root, download)
+        return read_folder(name, place / source.folder, source.size, source.streamed)
+    return _read_torchvision(name, source.torchvision, place, download)
+
+
+def data_root(root: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of the data sets: the one given, else PRUNEVIZ_DATA, else `data` in the current folder."""
+    place = Path(os.environ.get("PRUNEVIZ_DATA") or "data") if root is None else Path(root)
+    return place.expanduser().absolute()
 
 
 def _read_digits() -> Parts:

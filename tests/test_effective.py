@@ -627,14 +627,15 @@ def test_a_table_that_is_not_looked_up_by_the_input_begins_no_path():
             super().__init__()
             self.place, self.first, self.head = nn.Embedding(7, 4), nn.Linear(4, 5), nn.Linear(4, 3)
 
-        def forward(self, x):
+        def forward(self, x, seen=None):
             return self.head(x) + self.first(self.place(torch.arange(7))).sum()
 
-    problem = pv.Problem(Placed(), [(torch.randn(6, 4), torch.arange(6) % 3)])
-    assert effective_sparsity(problem).per_layer == {
-        "first.weight": LayerCounts(20, 0, 20),
-        "head.weight": LayerCounts(12, 12, 12),
-    }
+    x, y = torch.randn(6, 4), torch.arange(6) % 3
+    for batch in ((x, y), (x, x > 0, y)):
+        assert effective_sparsity(pv.Problem(Placed(), [batch])).per_layer == {
+            "first.weight": LayerCounts(20, 0, 20),
+            "head.weight": LayerCounts(12, 12, 12),
+        }
 
 
 def test_whole_numbers_that_no_embedding_looks_up_are_one_line():

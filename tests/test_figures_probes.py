@@ -6,6 +6,7 @@ import doctest
 import itertools
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -738,6 +739,10 @@ def test_rank_correlations_may_be_negative() -> None:
     one = pv.Agreement(None, None, None, -0.25, per_layer)
     ax = figures.layer_agreement(one, "rank_correlation")
     assert ax.get_xlim()[0] < -1
+    nothing = {name: pv.LayerAgreement(None, None, None, math.nan) for name in LAYERS}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figures.layer_agreement(pv.Agreement(None, None, None, math.nan, nothing), "rank_correlation")
     constant = {**per_layer, LAYERS[0]: pv.LayerAgreement(None, None, None, math.nan)}
     ax = figures.layer_agreement(pv.Agreement(None, None, None, -0.25, constant), "rank_correlation")
     assert ax.get_xlim()[0] < -1

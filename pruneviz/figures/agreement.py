@@ -103,7 +103,7 @@ def layer_agreement(
             ax.plot([], [], ":", color=INK, marker="|", markersize=8, linewidth=1.2, label="by chance")
         total_below(ax, len(layers))
         layer_axis(ax, [*map(short, layers), "all layers"])
-        low = -1.02 if value == "rank_correlation" and np.nanmin([*values.values()]) < 0 else 0.0
+        low = -1.02 if value == "rank_correlation" and any(v < 0 for row in values.values() for v in row) else 0.0
         ax.set_xlim(low, 1.02)
         if low < 0:
             ax.axvline(0.0, color=FAINT, linewidth=0.8, zorder=1)

@@ -59,9 +59,9 @@ def effective_sparsity(problem: Problem, masks: Mapping[str, Tensor] | None = No
 
     Biases, shifts of normalization and activations that are not 0 at 0 make constants, to which no path leads from the
     input; a product is reached through each factor; the statistics of a normalization link nothing, a softmax links all
-    that it is taken over. Inputs that are whole numbers begin at the embedding that looks them up. So a network
-    without such constants, with running statistics, has the same output when the disconnected weights are removed too;
-    in others this may change constants and batch statistics.
+    that it is taken over. Where an input is whole numbers, paths begin at every embedding, one of positions too. So a
+    network without such constants, with running statistics, has the same output when the disconnected weights are
+    removed too; in others this may change constants and batch statistics.
 
     Cost: about two gradients at batch size 1, whatever the problem's batches hold.
 
@@ -84,10 +84,11 @@ def effective_sparsity(problem: Problem, masks: Mapping[str, Tensor] | None = No
         edges = {n: mask.to(weights[n]).requires_grad_() for n, mask in kept.items()}
         values = problem.parameters | edges
         inputs = _reached(part_of(inputs_of(problem.model, problem.batches[0]), slice(0, 1)))
-        given_as = {t.is_floating_point() for t in tensors_in(inputs)}
-        with Paths(edges, tokens=False in given_as) as paths:
+        kinds = {t.dtype for t in tensors_in(inputs)} - {torch.bool}  # booleans say where to look, not what is there
+        numbers = any(kind.is_floating_point for kind in kinds)
+        with Paths(edges, tokens=not all(kind.is_floating_point for kind in kinds)) as paths:
             output = problem.output(values, inputs, batchnorm="eval")
-        if True not in given_as and not paths.begun:
+        if not numbers and not paths.begun:
             raise InputError(
                 "no input is of floating point, and none is looked up in an embedding, so that no path begins; "
                 "accepted: a network with either"

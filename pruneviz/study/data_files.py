@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pruneviz.data import ImageData
-from pruneviz.sources import source_of
+from pruneviz.folders import parts_of
+from pruneviz.sources import data_root, source_of
 
 
 def describe(name: str, data: ImageData) -> dict[str, Any]:
@@ -48,10 +49,9 @@ def digest(name: str) -> str | None:
     source = source_of(name)
     if not source.folder:
         return None
-    folder = Path(os.environ.get("PRUNEVIZ_DATA") or "data").expanduser() / source.folder
-    test = "val" if (folder / "val").is_dir() else "test"
+    parts = parts_of(data_root() / source.folder)
     try:
-        lines = sorted(f"{part}/{line}" for part in ("train", test) for line in _sizes(folder / part))
+        lines = sorted(f"{part.name}/{line}" for part in parts for line in _sizes(part))
     except OSError:
         return None
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
