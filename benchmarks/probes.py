@@ -1,13 +1,15 @@
 """What the neural tangent kernel costs in time and memory, beside plain recipes, and how that grows, in one run.
 
-    python benchmarks/probes.py [--only recipes large growth] [--repeats 5] [--threads 1] [--device cpu]
-                                [--inputs 32] [--large 1000] [--sparsity 0.95] [--memory 14] [--json OUT] [--readme]
+    python benchmarks/probes.py [--only recipes large widest growth] [--repeats 5] [--threads 1] [--device cpu]
+                                [--inputs 32] [--large 1000] [--widest 10000] [--sparsity 0.95] [--memory 14]
+                                [--json OUT] [--readme]
 
 The network is ResNet-20 with a random mask, in evaluation mode, with the batch statistics of its inputs. One unit is
 the gradient of the dense network on the same inputs with respect to all parameters, in training mode. Work and unit
 are timed in turns; printed are the median of the ratios and its quartiles. Memory is the most that tensors take at
-once beyond the model and the inputs. The part "large" takes CIFAR-10 from the folder that PRUNEVIZ_DATA names, or
-random images where that is not set, and times once. `--readme` writes the tables into the page beside this file.
+once beyond the model and the inputs. The parts "large" and "widest" take CIFAR-10 from the folder that PRUNEVIZ_DATA
+names, or random images where that is not set, and time once. `--readme` writes the tables into the page beside this
+file.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from pathlib import Path
 import torch
 from measure import machine, peak_bytes, quartiles, seconds
 from probes_case import resnet20, unit
-from probes_large import large
+from probes_large import large, widest
 from probes_recipes import DEAR, RECIPES
 from scorers import MIB, said, write
 
@@ -38,6 +40,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--inputs", type=int, default=32, help="of the comparison with recipes")
     parser.add_argument("--large", type=int, metavar="N", help="inputs of the large kernel: 1000; on a GPU 5000")
+    parser.add_argument("--widest", type=int, default=10_000, metavar="N", help="inputs of eigenpairs without a kernel")
     parser.add_argument("--sparsity", type=float, default=0.95, help="of random masks")
     parser.add_argument("--memory", type=float, help="budget of the large kernel, in GiB: 14; on a GPU 100")
     parser.add_argument("--repeats", type=int, default=5)
@@ -107,8 +110,8 @@ def growth(options: argparse.Namespace, device: str) -> Result:
         "inputs N": ("n", [16, 32, 64, 128, 256]),
         "outputs C": ("classes", [5, 10, 20, 40, 80]),
         "width": ("width", [0.5, 1.0, 2.0, 4.0]),
-        "sparsity, from 90 %": ("density", [0.01, 0.02, 0.05, 0.1]),
-        "sparsity, to 80 %": ("density", [0.2, 0.5, 1.0]),
+        "sparsity, from 80 %": ("density", [0.01, 0.02, 0.05, 0.1, 0.2]),
+        "sparsity, to 60 %": ("density", [0.4, 0.6, 1.0]),
     }
     reference = unit(resnet20(32, 0.05, device)[0])
     rows: list[Row] = []
@@ -146,7 +149,17 @@ def exponent(x: list[float], y: list[float]) -> float:
 def at_size(options: argparse.Namespace, device: str) -> Result:
     """The part "large", with what a machine of each kind has room for."""
     n = options.large or (1000 if device == "cpu" else 5000)
-    return large(n, options.sparsity, options.memory or (14.0 if device == "cpu" else 100.0), device)
+    return large(n, options.sparsity, budget(options, device), device)
+
+
+def without_kernel(options: argparse.Namespace, device: str) -> Result:
+    """The part "widest"."""
+    return widest(options.widest, options.sparsity, budget(options, device), device)
+
+
+def budget(options: argparse.Namespace, device: str) -> float:
+    """In GiB."""
+    return float(options.memory or (14.0 if device == "cpu" else 100.0))
 
 
 def spread(cost: tuple[float, float, float]) -> str:
@@ -158,6 +171,7 @@ def spread(cost: tuple[float, float, float]) -> str:
 PARTS: dict[str, Callable[[argparse.Namespace, str], Result]] = {
     "recipes": recipes,
     "large": at_size,
+    "widest": without_kernel,
     "growth": growth,
 }
 

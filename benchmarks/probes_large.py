@@ -83,6 +83,29 @@ def large(n: int, sparsity: float, memory: float, device: str) -> tuple[list[dic
     return [*clock.rows, checks], "\n".join(lines)
 
 
+def widest(n: int, sparsity: float, memory: float, device: str) -> tuple[list[dict[str, Any]], str]:
+    """The largest eigenpairs of a kernel that would itself take tens of gigabytes."""
+    images = cifar10(n)
+    problem, masks = resnet20(n, 1 - sparsity, device, images=images)
+    few = resnet20(AT_ONCE, 1 - sparsity, device)[0]
+    gradient = n / AT_ONCE * statistics.median(seconds(unit(few), device) for _ in range(3))
+    clock = Clock(device)
+    top = clock("`ntk_top`, k=20", lambda: ntk_top(problem, 20, masks, memory=memory))
+    assert isinstance(top, NtkTop)
+    (row,) = clock.rows
+    what, entries = "random images" if images is None else "images of CIFAR-10", (n * top.classes) ** 2
+    row |= {"gradient_seconds": gradient, "products": top.matvecs, "converged": top.converged, "formed": top.formed}
+    row |= {"eigenvalues": top.eigenvalues.tolist(), "residuals": top.residuals.tolist()}
+    text = (
+        f"N={n} {what}, C={top.classes}, {sparsity:.0%} of the weights removed, a budget of {memory:g} GiB: "
+        f"`ntk_top` with k=20 takes {row['seconds']:.0f} s, {row['seconds'] / gradient:.1f} units of {gradient:.0f} s, "
+        f"{row['planned_bytes'] / GIB:.1f} GiB as planned and {row['held_bytes'] / GIB:.1f} GiB held by the process at "
+        f"most. It holds the Jacobian: {top.formed}; converged: {top.converged}, after {top.matvecs} products with a "
+        f"vector. The kernel alone would take {4 * entries / GIB:.0f} GiB."
+    )
+    return [row], text
+
+
 def table(rows: list[dict[str, Any]], gradient: float) -> list[str]:
     """What each work took; a gradient takes so many seconds."""
     lines = [

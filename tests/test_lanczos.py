@@ -94,6 +94,23 @@ def test_all_eigenpairs_of_a_small_matrix():
     assert top.products == 5
 
 
+def test_an_invariant_start_is_left_for_the_rest_of_the_space():
+    """The zero operator: every subspace is invariant, and all n vectors are asked for."""
+    top = largest(torch.zeros_like, random(40, 3, seed=1), 40, tolerance=1e-9, floor=0, iterations=1)
+    assert top.values.tolist() == [0.0] * 40
+    torch.testing.assert_close(top.vectors.T @ top.vectors, torch.eye(40, dtype=torch.float64))
+
+
+def test_nothing_square_is_made():
+    """A square matrix of this side would take 720 GB; it was made once for vectors that are seldom needed."""
+    values = torch.rand(300_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    values[:4] = torch.tensor([9.0, 7.0, 5.0, 3.0])
+    start = random(300_000, 4, seed=1)
+    top = largest(lambda v: values[:, None] * v, start, 4, tolerance=1e-6, floor=0, iterations=30)
+    assert top.converged
+    torch.testing.assert_close(top.values, values[:4], rtol=1e-8, atol=0)
+
+
 def test_products_are_counted():
     matrix, _ = with_spectrum(SPECTRA["decay"])
     seen = []

@@ -7,7 +7,7 @@ kernel of a linear model has every one of them C times. SciPy's are the second o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -74,7 +74,7 @@ def largest(product: Product, start: Tensor, k: int, *, tolerance: float, floor:
 
 def _orthonormal(basis: Tensor, images: Tensor, start: Tensor) -> Tensor:
     """What the images add to the basis; where that is nothing, because it is invariant, other vectors."""
-    for candidates in (images, start, torch.eye(len(basis), dtype=basis.dtype, device=basis.device)):
+    for candidates in _candidates(basis, images, start):
         rest, scale = candidates, candidates.norm(dim=0).max()
         for _ in range(2):  # once is not enough in floating point, twice is (Kahan; Parlett 1980, section 6.9)
             rest = rest - basis @ (basis.T @ rest)
@@ -85,6 +85,16 @@ def _orthonormal(basis: Tensor, images: Tensor, start: Tensor) -> Tensor:
             orthonormal: Tensor = torch.linalg.qr(new - basis @ (basis.T @ new))[0]
             return orthonormal
     return basis[:, :0]
+
+
+def _candidates(basis: Tensor, images: Tensor, start: Tensor) -> Iterator[Tensor]:
+    """The images, the vectors of the start, and the unit vectors that are furthest from the basis."""
+    yield images
+    yield start
+    distances = 1 - basis.square().sum(1)
+    units = torch.zeros_like(start)
+    units[distances.topk(start.shape[1]).indices, torch.arange(start.shape[1], device=start.device)] = 1
+    yield units
 
 
 def quadrature(product: Product, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
