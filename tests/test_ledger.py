@@ -151,6 +151,15 @@ def test_masks_that_empty_a_layer_are_counted_and_said(table: pd.DataFrame) -> N
     row = pv.figures.ledger(hurt, published(number())).iloc[0]
     assert row["emptied"] == 1
     assert f"In 1 of {row['n']} of our runs the mask leaves whole layers without a weight." in row["explanation"]
+    assert "seem to fail" not in row["explanation"]
+    deep = {"model": "Resnet-32", "value": 24.8}
+    for change, shown in (({"std": 25.6}, True), ({"std": 9.9}, False), ({"std": 25.6, "sparsity": 0.98}, False)):
+        beside = published(number(), number(**{**deep, **change}), number(method="grasp", **{**deep, "std": 30.0}))
+        row = pv.figures.ledger(hurt, beside).iloc[0]
+        assert (
+            "likewise: Resnet-32 at 90 % has 24.8 ± 25.6."
+            in row["explanation"].replace("\u202f", " ").replace("\u00a0", " ")
+        ) is shown
 
 
 def layers_of(table: pd.DataFrame, place: int) -> list[tuple[str, list[int]]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 #: Rows of a ledger that differ in one of these are not shown together.
 LEDGER_SETTING = ("paper", "dataset", "model", "recipe", "precision")
+_UNSTABLE = 10.0  # points: the standard deviation of published runs of which some must have failed
 _COLUMNS = [
     *("paper", "dataset", "model", "method", "sparsity", "published", "std", "runs", "trust", "source"),
     *("ours", "low", "high", "n", "difference", "recipe", "precision", "options", "protocol"),
@@ -59,7 +60,7 @@ def ledger(table: pd.DataFrame, published: pd.DataFrame, *, level: float = 0.95)
     rows = [(place, _row(numbers[place], runs, level)) for place, runs in matches(table, published)]
     for place, row in rows:
         others = [other for there, other in rows if there == place and other["options"] == row["options"]]
-        row["explanation"] = _explanation(row, numbers[place], others, level)
+        row["explanation"] = _explanation(row, numbers[place], numbers, others, level)
     return pd.DataFrame([row for _, row in rows], columns=_COLUMNS)
 
 
@@ -189,7 +190,11 @@ def _row(number: Mapping[Any, Any], runs: pd.DataFrame, level: float) -> dict[st
 
 
 def _explanation(
-    row: Mapping[str, Any], number: Mapping[Any, Any], others: Sequence[Mapping[str, Any]], level: float
+    row: Mapping[str, Any],
+    number: Mapping[Any, Any],
+    numbers: Sequence[Mapping[Any, Any]],
+    others: Sequence[Mapping[str, Any]],
+    level: float,
 ) -> str:
     """What evidence there is for where the difference comes from, in sentences."""
     said = []
@@ -201,6 +206,7 @@ def _explanation(
     agrees = bool(said)
     if row["emptied"]:
         said.append(f"In {row['emptied']} of {row['n']} of our runs the mask leaves whole layers without a weight.")
+        said += _failing_too(number, numbers)
     if row["n"] < LEAST_FOR_INTERVAL:
         said.append(f"With n = {row['n']}, chance may be a part of it.")
     theirs, epochs = protocol(number), RECIPES[row["recipe"]].epochs
@@ -217,6 +223,23 @@ def _explanation(
     if theirs.epoch == "best" and row["difference"] < 0:
         said.append("Theirs is that of the best epoch on the test images, which is never below the last one's.")
     return " ".join(said) or "Nothing that was measured explains it."
+
+
+def _failing_too(number: Mapping[Any, Any], numbers: Sequence[Mapping[Any, Any]]) -> list[str]:
+    """Where the same source's runs of the same method, at this sparsity or less, differ by more than training does."""
+    alike = ("paper", "dataset", "method", "metric")
+    near = [
+        other
+        for other in numbers
+        if all(other[name] == number[name] for name in alike)
+        and other["sparsity"] <= number["sparsity"]
+        and other["std"] > _UNSTABLE
+    ]
+    if not near:
+        return []
+    worst = max(near, key=lambda other: float(other["std"]))
+    found = f"{worst['model']} at {percent(worst['sparsity'])} has {worst['value']:.1f} ± {worst['std']:.1f}"
+    return [f"Some of the source's own runs of this method seem to fail likewise: {found}."]
 
 
 def _measured(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]], epochs: int) -> str:
